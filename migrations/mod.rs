@@ -1,0 +1,18 @@
+//! The history of the schema, one file a migration, oldest first.
+//!
+//! A migration that has landed is never edited. Migrations hold literals only and never import the entities, so that
+//! they mean tomorrow what they meant on the day they were written.
+
+use sea_orm_migration::prelude::*;
+
+mod m0001_main_job;
+
+/// The ordered list of migrations.
+pub(crate) struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(m0001_main_job::Migration)]
+    }
+}

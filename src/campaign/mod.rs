@@ -1,0 +1,1 @@
+//! Campaigns: audience, schedule, fan-out.

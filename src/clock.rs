@@ -1,0 +1,167 @@
+//! Time: the database's clock for what is written and judged, a boot clock for deadlines inside a process.
+//!
+//! [`Timestamp`] is what the database stores and the API shows. Leases, due times and events take their time from the
+//! database's own clock, through [`Clock::now_sql`], so that the clocks of several machines never have to agree.
+//! [`Instant`] counts a worker's own deadlines and runs on through suspend, which [`std::time::Instant`] does not.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use sea_orm::{DbBackend, DeriveValueType};
+use serde::{Deserialize, Serialize};
+
+/// Microseconds since 1970-01-01T00:00:00Z; shown as RFC 3339 in UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, DeriveValueType)]
+pub struct Timestamp(pub i64);
+
+impl Timestamp {
+    /// This moment by the process's clock. For what is only shown or signed into a link; what is stored and judged
+    /// uses the database's clock.
+    pub fn now() -> Self {
+        Self(Utc::now().timestamp_micros())
+    }
+
+    /// The moment `by` later.
+    pub fn plus(self, by: Duration) -> Self {
+        Self(self.0.saturating_add(micros(by)))
+    }
+
+    /// How long after `earlier` this is; zero when it is not.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+
+    /// The same moment for calendars and headers; the epoch when out of a calendar's range.
+    pub fn to_datetime(self) -> DateTime<Utc> {
+        DateTime::from_timestamp_micros(self.0).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_datetime().to_rfc3339_opts(SecondsFormat::AutoSi, true))
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        DateTime::parse_from_rfc3339(text)
+            .map(|at| Self(at.timestamp_micros()))
+            .map_err(|_| format!("{text:?} is not an RFC 3339 time such as 2027-01-31T00:00:00Z"))
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl utoipa::PartialSchema for Timestamp {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+        utoipa::openapi::ObjectBuilder::new()
+            .schema_type(utoipa::openapi::schema::Type::String)
+            .format(Some(utoipa::openapi::SchemaFormat::KnownFormat(utoipa::openapi::KnownFormat::DateTime)))
+            .into()
+    }
+}
+
+impl utoipa::ToSchema for Timestamp {}
+
+/// A duration in microseconds, saturating.
+pub fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// The database's clock, as an expression for statements.
+///
+/// A test shifts it to see what a day or two years later brings; the program never does.
+#[derive(Clone, Debug, Default)]
+pub struct Clock {
+    shift_micros: Arc<AtomicI64>,
+}
+
+impl Clock {
+    /// An SQL expression of type bigint: now, in microseconds since 1970.
+    ///
+    /// On PostgreSQL it is the start of the transaction, which errs on the safe side for leases.
+    pub fn now_sql(&self, backend: DbBackend) -> String {
+        let now = match backend {
+            DbBackend::Sqlite => "CAST(unixepoch('subsec') * 1000000 AS INTEGER)",
+            _ => "CAST(extract(epoch FROM now()) * 1000000 AS bigint)",
+        };
+        format!("({now} + {})", self.shift_micros.load(Ordering::Relaxed))
+    }
+
+    /// This process's time with the same shift.
+    pub fn now(&self) -> Timestamp {
+        Timestamp(Timestamp::now().0 + self.shift_micros.load(Ordering::Relaxed))
+    }
+
+    /// Lets the database's time jump forward.
+    pub fn advance(&self, by: Duration) {
+        self.shift_micros.fetch_add(micros(by), Ordering::Relaxed);
+    }
+}
+
+/// A moment on a clock that only moves forward and counts suspended time (`CLOCK_BOOTTIME`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Instant(Duration);
+
+impl Instant {
+    /// This moment.
+    pub fn now() -> Self {
+        let t = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let seconds = u64::try_from(t.tv_sec).unwrap_or(0);
+        let nanos = u32::try_from(t.tv_nsec).unwrap_or(0);
+        Self(Duration::new(seconds, nanos))
+    }
+
+    /// The moment `by` later.
+    pub fn plus(self, by: Duration) -> Self {
+        Self(self.0.saturating_add(by))
+    }
+
+    /// How long it is until then; zero when it has passed.
+    pub fn remaining(self) -> Duration {
+        self.0.saturating_sub(Self::now().0)
+    }
+
+    /// How long ago it was; zero when it lies ahead.
+    pub fn elapsed(self) -> Duration {
+        Self::now().0.saturating_sub(self.0)
+    }
+
+    /// Whether this moment has come.
+    pub fn has_passed(self) -> bool {
+        Self::now() >= self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timestamp_reads_what_it_writes() {
+        let at: Timestamp = "2027-01-31T00:00:00.000001Z".parse().unwrap();
+        assert_eq!(at.to_string(), "2027-01-31T00:00:00.000001Z");
+        assert_eq!(
+            "2027-01-31T01:00:00+01:00".parse::<Timestamp>().unwrap().to_string(),
+            "2027-01-31T00:00:00Z"
+        );
+        assert!("yesterday".parse::<Timestamp>().unwrap_err().contains("RFC 3339"));
+    }
+}

@@ -1,0 +1,353 @@
+//! The database: connections, transactions, migrations. It knows no idea of the product.
+//!
+//! Every change goes through [`Db::begin`]: on SQLite it begins IMMEDIATE (a transaction that reads first and writes
+//! later would fail at once, whatever the busy timeout) and one at a time in a process; on PostgreSQL it is READ
+//! COMMITTED. What is committed has reached the disk (`synchronous=FULL`, `synchronous_commit=on`).
+
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sea_orm::sea_query::{Expr, SimpleExpr};
+use sea_orm::{
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
+    IsolationLevel, SqliteTransactionMode, TransactionOptions, TransactionTrait,
+};
+use sea_orm_migration::MigratorTrait;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::clock::{Clock, Timestamp};
+use crate::migrations::Migrator;
+
+/// Why the database cannot be used; each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum DbSetupError {
+    /// The URL names no database that Tidings can use.
+    #[error("TIDINGS_DATABASE_URL must begin with sqlite: or postgres://")]
+    Url,
+    /// It cannot be opened.
+    #[error(
+        "the database cannot be opened: {0}; check TIDINGS_DATABASE_URL and that the folder or server is there and writable"
+    )]
+    Open(String),
+    /// A newer program has migrated it.
+    #[error(
+        "the database was migrated by a newer Tidings ({0} is not known here); run that version or a newer one"
+    )]
+    Newer(String),
+    /// It has not been migrated.
+    #[error("the database is not up to date; run `tidings migrate`")]
+    Pending,
+    /// A migration failed.
+    #[error("the database cannot be migrated: {0}")]
+    Migrate(String),
+}
+
+/// A handle to the database; cheap to clone.
+#[derive(Clone)]
+pub struct Db {
+    pool: DatabaseConnection,
+    /// Opt-outs have connections of their own, so that no flood of other work keeps one waiting.
+    opt_out_pool: DatabaseConnection,
+    writer: Option<Arc<Semaphore>>,
+    clock: Clock,
+    sqlite_file: Option<PathBuf>,
+}
+
+/// A transaction that may change something. Dropped without [`Write::commit`], it is rolled back.
+pub struct Write {
+    txn: DatabaseTransaction,
+    _turn: Option<OwnedSemaphorePermit>,
+}
+
+impl Write {
+    /// Makes it durable.
+    ///
+    /// # Errors
+    /// When the database did not say that it committed. It may have: ask, or do it again.
+    pub async fn commit(self) -> Result<(), DbErr> {
+        self.txn.commit().await
+    }
+
+    /// Takes it all back.
+    ///
+    /// # Errors
+    /// When the connection is lost; then it is taken back as well.
+    pub async fn rollback(self) -> Result<(), DbErr> {
+        self.txn.rollback().await
+    }
+}
+
+impl Deref for Write {
+    type Target = DatabaseTransaction;
+
+    fn deref(&self) -> &DatabaseTransaction {
+        &self.txn
+    }
+}
+
+impl Db {
+    /// Opens the database that `url` names, without migrating it. A SQLite file is made when it is not there.
+    ///
+    /// # Errors
+    /// [`DbSetupError::Url`] and [`DbSetupError::Open`].
+    pub async fn open(url: &str) -> Result<Self, DbSetupError> {
+        Self::open_with_clock(url, Clock::default()).await
+    }
+
+    /// As [`Db::open`], with a clock that a test can shift.
+    ///
+    /// # Errors
+    /// As [`Db::open`].
+    pub async fn open_with_clock(url: &str, clock: Clock) -> Result<Self, DbSetupError> {
+        let sqlite = url.starts_with("sqlite:");
+        if !sqlite && !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+            return Err(DbSetupError::Url);
+        }
+        let open = |connections| connect(url, sqlite, connections);
+        let (pool, opt_out_pool) =
+            if sqlite { (open(12).await?, open(4).await?) } else { (open(24).await?, open(6).await?) };
+        let writer = sqlite.then(|| Arc::new(Semaphore::new(1)));
+        let sqlite_file = sqlite.then(|| sqlite_path(url)).flatten();
+        Ok(Self { pool, opt_out_pool, writer, clock, sqlite_file })
+    }
+
+    /// Where to read. Changes go through [`Db::begin`].
+    pub fn reads(&self) -> &DatabaseConnection {
+        &self.pool
+    }
+
+    /// Where the fence reads: the connections kept for opt-outs.
+    pub fn opt_out_reads(&self) -> &DatabaseConnection {
+        &self.opt_out_pool
+    }
+
+    /// Begins a transaction that may change something.
+    ///
+    /// # Errors
+    /// When the database cannot be reached or stays locked.
+    pub async fn begin(&self) -> Result<Write, DbErr> {
+        self.begin_on(&self.pool).await
+    }
+
+    /// Begins a transaction on the connections kept for opt-outs.
+    ///
+    /// # Errors
+    /// As [`Db::begin`].
+    pub async fn begin_opt_out(&self) -> Result<Write, DbErr> {
+        self.begin_on(&self.opt_out_pool).await
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the one helper that the lint points to")]
+    async fn begin_on(&self, pool: &DatabaseConnection) -> Result<Write, DbErr> {
+        let turn = match &self.writer {
+            Some(writer) => Some(
+                writer
+                    .clone()
+                    .acquire_owned()
+                    .await
+                    .map_err(|_| DbErr::Custom("the database is closed".into()))?,
+            ),
+            None => None,
+        };
+        let options = if turn.is_some() {
+            TransactionOptions {
+                sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+                ..Default::default()
+            }
+        } else {
+            TransactionOptions { isolation_level: Some(IsolationLevel::ReadCommitted), ..Default::default() }
+        };
+        let txn = pool.begin_with_options(options).await?;
+        Ok(Write { txn, _turn: turn })
+    }
+
+    /// Which of the two it is.
+    pub fn backend(&self) -> DbBackend {
+        self.pool.get_database_backend()
+    }
+
+    /// The database's clock, for use inside a statement: a bigint of microseconds.
+    pub fn now(&self) -> SimpleExpr {
+        Expr::cust(self.clock.now_sql(self.backend()))
+    }
+
+    /// The same as text, for raw statements.
+    pub fn now_sql(&self) -> String {
+        self.clock.now_sql(self.backend())
+    }
+
+    /// Asks the database for its time.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn read_clock(&self, on: &impl ConnectionTrait) -> Result<Timestamp, DbErr> {
+        let sql = format!("SELECT {} AS now", self.now_sql());
+        let row = on
+            .query_one_raw(sea_orm::Statement::from_string(self.backend(), sql))
+            .await?
+            .ok_or_else(|| DbErr::RecordNotFound("the database's clock".into()))?;
+        Ok(Timestamp(row.try_get("", "now")?))
+    }
+
+    /// The clock that this handle's statements use.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The SQLite file, for what is kept beside it; none on PostgreSQL and in memory.
+    pub fn sqlite_file(&self) -> Option<&Path> {
+        self.sqlite_file.as_deref()
+    }
+
+    /// Brings the schema up to date; several processes may do so at once.
+    ///
+    /// # Errors
+    /// [`DbSetupError::Newer`] and [`DbSetupError::Migrate`].
+    pub async fn migrate(&self) -> Result<(), DbSetupError> {
+        let failed = |error: DbErr| DbSetupError::Migrate(error.to_string());
+        self.refuse_newer().await?;
+        // One at a time: the migrator itself would let two processes create the same table.
+        let turn = match self.backend() {
+            DbBackend::Postgres => MigrationTurn::postgres(&self.pool).await.map_err(failed)?,
+            _ => MigrationTurn::sqlite(self.sqlite_file()).await?,
+        };
+        let done = Migrator::up(&self.pool, None).await.map_err(failed);
+        turn.end().await;
+        done
+    }
+
+    /// Whether the schema is the one this program was written for.
+    ///
+    /// # Errors
+    /// [`DbSetupError::Newer`], [`DbSetupError::Pending`] and [`DbSetupError::Migrate`].
+    pub async fn check_migrated(&self) -> Result<(), DbSetupError> {
+        self.refuse_newer().await?;
+        let applied = self.applied().await?;
+        if applied.len() < Migrator::migrations().len() { Err(DbSetupError::Pending) } else { Ok(()) }
+    }
+
+    async fn refuse_newer(&self) -> Result<(), DbSetupError> {
+        let known: Vec<String> = Migrator::migrations().iter().map(|m| m.name().to_owned()).collect();
+        match self.applied().await?.into_iter().find(|name| !known.contains(name)) {
+            Some(name) => Err(DbSetupError::Newer(name)),
+            None => Ok(()),
+        }
+    }
+
+    async fn applied(&self) -> Result<Vec<String>, DbSetupError> {
+        let failed = |error: DbErr| DbSetupError::Migrate(error.to_string());
+        let there = sea_orm_migration::SchemaManager::new(&self.pool)
+            .has_table("seaql_migrations")
+            .await
+            .map_err(failed)?;
+        if !there {
+            return Ok(Vec::new());
+        }
+        let statement =
+            sea_orm::Statement::from_string(self.backend(), "SELECT version FROM seaql_migrations");
+        let rows = self.pool.query_all_raw(statement).await.map_err(failed)?;
+        rows.iter().map(|row| row.try_get::<String>("", "version").map_err(failed)).collect()
+    }
+
+    /// Whether the database answers and the schema is current.
+    ///
+    /// # Errors
+    /// The database's own.
+    pub async fn ping(&self) -> Result<(), DbErr> {
+        self.read_clock(&self.pool).await.map(|_| ())
+    }
+
+    /// Closes every connection.
+    pub async fn close(self) {
+        // The process is ending: what the pools still say does not matter.
+        let _ = self.pool.close().await;
+        let _ = self.opt_out_pool.close().await;
+    }
+}
+
+/// The right to migrate, held by one process at a time.
+enum MigrationTurn {
+    Postgres(Box<sqlx::pool::PoolConnection<sqlx::Postgres>>),
+    Sqlite(Option<std::fs::File>),
+}
+
+/// Any number that nobody else uses as an advisory lock in this database.
+const MIGRATION_LOCK: i64 = 0x7469_6469_6e67_7301;
+
+impl MigrationTurn {
+    async fn postgres(pool: &DatabaseConnection) -> Result<Self, DbErr> {
+        let lost = |error: sqlx::Error| DbErr::Custom(error.to_string());
+        let mut connection = pool.get_postgres_connection_pool().acquire().await.map_err(lost)?;
+        sqlx::query("SELECT pg_advisory_lock($1)")
+            .bind(MIGRATION_LOCK)
+            .execute(&mut *connection)
+            .await
+            .map_err(lost)?;
+        Ok(Self::Postgres(Box::new(connection)))
+    }
+
+    async fn sqlite(file: Option<&Path>) -> Result<Self, DbSetupError> {
+        let Some(file) = file else { return Ok(Self::Sqlite(None)) };
+        let path = file.with_extension("migrating");
+        let locked = tokio::task::spawn_blocking(move || {
+            let lock = std::fs::File::create(path)?;
+            lock.lock()?;
+            Ok::<_, std::io::Error>(lock)
+        });
+        match locked.await {
+            Ok(Ok(lock)) => Ok(Self::Sqlite(Some(lock))),
+            Ok(Err(error)) => Err(DbSetupError::Open(error.to_string())),
+            Err(error) => Err(DbSetupError::Migrate(error.to_string())),
+        }
+    }
+
+    async fn end(self) {
+        match self {
+            Self::Postgres(mut connection) => {
+                // Closing the connection would free the lock as well.
+                let _ = sqlx::query("SELECT pg_advisory_unlock($1)")
+                    .bind(MIGRATION_LOCK)
+                    .execute(&mut **connection)
+                    .await;
+            }
+            Self::Sqlite(lock) => drop(lock),
+        }
+    }
+}
+
+async fn connect(url: &str, sqlite: bool, connections: u32) -> Result<DatabaseConnection, DbSetupError> {
+    let mut options = ConnectOptions::new(url.to_owned());
+    options
+        .max_connections(connections)
+        .min_connections(1)
+        .acquire_timeout(Duration::from_secs(15))
+        .connect_timeout(Duration::from_secs(10))
+        .sqlx_logging(false);
+    if sqlite {
+        options.map_sqlx_sqlite_opts(|sqlite| {
+            sqlite
+                .create_if_missing(true)
+                .journal_mode(sqlx::sqlite::SqliteJournalMode::Wal)
+                .synchronous(sqlx::sqlite::SqliteSynchronous::Full)
+                .busy_timeout(Duration::from_secs(10))
+                .foreign_keys(true)
+        });
+    } else {
+        options.map_sqlx_postgres_opts(|postgres| {
+            postgres.options([
+                ("synchronous_commit", "on"),
+                ("idle_in_transaction_session_timeout", "10000"),
+                ("default_transaction_isolation", "read committed"),
+            ])
+        });
+    }
+    Database::connect(options).await.map_err(|error| DbSetupError::Open(error.to_string()))
+}
+
+fn sqlite_path(url: &str) -> Option<PathBuf> {
+    let path = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:"))?;
+    let path = path.split('?').next()?;
+    (path != ":memory:" && !path.is_empty()).then(|| PathBuf::from(path))
+}

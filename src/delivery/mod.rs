@@ -1,0 +1,1 @@
+//! Deliveries: one message to one recipient, a row from the first moment to the last.

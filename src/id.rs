@@ -1,0 +1,86 @@
+//! Ids: a type each, so that a brand is never taken for a topic. UUIDs of version 7, which sort by the time they were made.
+
+use std::fmt;
+use std::str::FromStr;
+
+use sea_orm::DeriveValueType;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident)*) => {$(
+        $(#[$doc])*
+        #[derive(
+            Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, DeriveValueType,
+        )]
+        #[serde(transparent)]
+        pub struct $name(pub Uuid);
+
+        impl $name {
+            /// A new one.
+            #[expect(clippy::new_without_default, reason = "each call gives another")]
+            pub fn new() -> Self {
+                Self(Uuid::now_v7())
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl sea_orm::TryFromU64 for $name {
+            fn try_from_u64(_: u64) -> Result<Self, sea_orm::DbErr> {
+                Err(sea_orm::DbErr::ConvertFromU64(stringify!($name)))
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = uuid::Error;
+
+            fn from_str(text: &str) -> Result<Self, uuid::Error> {
+                Uuid::parse_str(text).map(Self)
+            }
+        }
+
+        impl utoipa::PartialSchema for $name {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+                utoipa::openapi::ObjectBuilder::new()
+                    .schema_type(utoipa::openapi::schema::Type::String)
+                    .into()
+            }
+        }
+
+        impl utoipa::ToSchema for $name {}
+    )*};
+}
+
+ids! {
+    /// A brand.
+    BrandId
+    /// A topic of a brand.
+    TopicId
+    /// A recipient.
+    RecipientId
+    /// A template.
+    TemplateId
+    /// Frozen content.
+    ContentId
+    /// A campaign.
+    CampaignId
+    /// What may reach a person only once: a campaign or a notice.
+    MailingId
+    /// A delivery.
+    DeliveryId
+    /// An attempt to hand a delivery over.
+    AttemptId
+    /// A claim of a delivery by a worker; made by the worker, so that it can ask whether its claim was committed.
+    LeaseToken
+    /// An opt-out, an opt-in or the undoing of one.
+    OptEventId
+    /// An API key.
+    ApiKeyId
+    /// An entry in the audit log.
+    AuditId
+}

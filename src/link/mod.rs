@@ -1,0 +1,10 @@
+//! Links: signed URLs that say what they are for and whom they concern, without naming anyone.
+//!
+//! Pure. A token carries all that an opt-out needs and depends on no row that is ever deleted, so it works for ever;
+//! keys rotate in a ring, of which the first signs and all verify.
+
+mod keys;
+mod token;
+
+pub use keys::{KeyRing, KeyRingError};
+pub use token::{Link, LinkError, Purpose};

@@ -1,0 +1,1 @@
+//! The embedded mailbox: a real SMTP receiver and its pages, for trying out.

@@ -1,0 +1,1 @@
+//! Opt-outs and opt-ins: events and what they amount to.

@@ -1,0 +1,1 @@
+//! Recipients: people, filter, import.

@@ -1,0 +1,1 @@
+//! Web and workers as tasks, one shutdown.
