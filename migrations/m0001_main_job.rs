@@ -221,6 +221,7 @@ CREATE TABLE deliveries (
 -- A campaign or notice reaches a person once; a single message has no mailing.
 CREATE UNIQUE INDEX deliveries_once ON deliveries (mailing_id, recipient_id) WHERE mailing_id IS NOT NULL;
 CREATE INDEX deliveries_due ON deliveries (lane, due_at) WHERE state = 'queued';
+CREATE INDEX deliveries_expiring ON deliveries (not_after) WHERE state = 'queued' AND not_after IS NOT NULL;
 CREATE INDEX deliveries_leased ON deliveries (lease_until) WHERE state = 'sending';
 CREATE INDEX deliveries_person ON deliveries (address_hash);
 CREATE INDEX deliveries_recipient ON deliveries (recipient_id, id);
@@ -229,16 +230,16 @@ CREATE INDEX deliveries_mailing ON deliveries (mailing_id, state, id) WHERE mail
 CREATE TABLE attempts (
     id {uuid} PRIMARY KEY,
     delivery_id {uuid} NOT NULL REFERENCES deliveries (id),
-    token {uuid} NOT NULL UNIQUE,
+    token {uuid} NOT NULL,
     begun_at bigint NOT NULL,
     ended_at bigint,
     outcome text,
     phase text,
     code bigint,
     enhanced text,
-    reply text
+    reply text,
+    UNIQUE (delivery_id, token)
 );
-CREATE INDEX attempts_delivery ON attempts (delivery_id, begun_at);
 
 -- When any worker last looked for work, for those who watch; nothing is decided by it.
 CREATE TABLE heartbeats (

@@ -150,6 +150,27 @@ impl Instant {
     }
 }
 
+/// A deadline that its holder can move while others watch it; cheap to clone, all clones move together.
+#[derive(Clone, Debug)]
+pub struct Deadline(Arc<AtomicI64>);
+
+impl Deadline {
+    /// A deadline at this moment.
+    pub fn at(instant: Instant) -> Self {
+        Self(Arc::new(AtomicI64::new(micros(instant.0))))
+    }
+
+    /// Moves it to this moment.
+    pub fn move_to(&self, instant: Instant) {
+        self.0.store(micros(instant.0), Ordering::SeqCst);
+    }
+
+    /// Whether it has passed. Ask right before a write that cannot be taken back.
+    pub fn has_passed(&self) -> bool {
+        micros(Instant::now().0) >= self.0.load(Ordering::SeqCst)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

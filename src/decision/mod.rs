@@ -22,7 +22,7 @@ pub use facts::{Facts, Health, Said, Stand, Standing};
 
 use serde::Serialize;
 
-use crate::clock::Instant;
+use crate::clock::Deadline;
 use crate::id::{DeliveryId, LeaseToken};
 
 /// Why a message is not sent. The words are part of the API.
@@ -70,7 +70,7 @@ pub enum Ground {
 pub struct Clearance {
     delivery: DeliveryId,
     token: LeaseToken,
-    until: Instant,
+    until: Deadline,
 }
 
 impl Clearance {
@@ -88,22 +88,17 @@ impl Clearance {
     pub fn is_valid(&self) -> bool {
         !self.until.has_passed()
     }
-
-    /// When it lapses.
-    pub fn until(&self) -> Instant {
-        self.until
-    }
 }
 
 /// What a worker holds when it asks: a claimed delivery and the end of its lease by the worker's own clock.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Lease {
     /// The claimed delivery.
     pub delivery: DeliveryId,
     /// The claim.
     pub token: LeaseToken,
-    /// The lease's end less a margin, counted from before the claim was asked for.
-    pub until: Instant,
+    /// The lease's end less a margin, counted from before the claim was asked for; moves when the lease is renewed.
+    pub until: Deadline,
 }
 
 /// Decides whether the leased delivery may be handed over.
