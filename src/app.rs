@@ -1,12 +1,20 @@
 //! What every part of a running program shares: the database, the settings, the keys.
+//!
+//! [`App::open`] is the one way to come by it: it opens and migrates the database and finds or makes the keys, so that
+//! nothing ever runs with a wrong one.
 
 use std::ops::Deref;
 use std::sync::Arc;
 
+use secrecy::ExposeSecret;
+
 use crate::address::AddressKey;
+use crate::clock::Clock;
 use crate::config::Settings;
-use crate::db::Db;
-use crate::link::KeyRing;
+use crate::db::{Db, DbSetupError};
+use crate::link::{KeyRing, KeyRingError};
+
+mod keys;
 
 /// A handle to what is shared; cheap to clone.
 #[derive(Clone)]
@@ -24,10 +32,82 @@ pub struct Shared {
     pub address_key: AddressKey,
 }
 
+/// Why the program cannot start: one sentence that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The database.
+    #[error(transparent)]
+    Db(#[from] DbSetupError),
+    /// The database did not answer a question about the keys.
+    #[error("the database failed: {0}; try again")]
+    Asking(#[from] sea_orm::DbErr),
+    /// The link keys cannot be used.
+    #[error(transparent)]
+    LinkKeys(#[from] KeyRingError),
+    /// PostgreSQL without link keys: every process would make its own.
+    #[error("TIDINGS_LINK_KEYS must be set when the database is PostgreSQL; make a key with `tidings key new`")]
+    NoLinkKeys,
+    /// The file of link keys cannot be read or written.
+    #[error("the file of link keys {file} cannot be used: {why}; check who may read and write it")]
+    LinkKeyFile {
+        /// Its path.
+        file: String,
+        /// What the operating system says, or what is wrong with the contents.
+        why: String,
+    },
+    /// The database has seen a file of link keys that is gone now.
+    #[error(
+        "the file of link keys {0} is missing, and links in mail already sent hang on it; put it back from your backup or \
+         set TIDINGS_LINK_KEYS"
+    )]
+    LinkKeysGone(String),
+    /// The address key is not the database's.
+    #[error(
+        "wrong address key: TIDINGS_ADDRESS_KEY is not the key that this database was made with; set that one, since with \
+         another every opt-out would be forgotten"
+    )]
+    WrongAddressKey,
+    /// The database keeps a check value only.
+    #[error("TIDINGS_ADDRESS_KEY must be set: this database was made with a key that it does not keep itself")]
+    NoAddressKey,
+    /// What the database holds as the address key is none.
+    #[error("the address key in the database is damaged; restore the settings table from your backup")]
+    DamagedAddressKey,
+}
+
 impl App {
     /// Puts it together.
     pub fn new(db: Db, settings: Settings, link_keys: KeyRing, address_key: AddressKey) -> Self {
         Self(Arc::new(Shared { db, settings, link_keys, address_key }))
+    }
+
+    /// Opens the database that the settings name, migrates it (or only checks that it is up to date), and finds or makes
+    /// the keys.
+    ///
+    /// # Errors
+    /// Why the program cannot start.
+    pub async fn open(settings: Settings, migrate: bool) -> Result<Self, SetupError> {
+        Self::open_with_clock(settings, migrate, Clock::default()).await
+    }
+
+    /// As [`App::open`], with a clock that a test can shift.
+    ///
+    /// # Errors
+    /// As [`App::open`].
+    pub async fn open_with_clock(
+        settings: Settings,
+        migrate: bool,
+        clock: Clock,
+    ) -> Result<Self, SetupError> {
+        let db = Db::open_with_clock(settings.database_url.expose_secret(), clock).await?;
+        if migrate {
+            db.migrate().await?;
+        } else {
+            db.check_migrated().await?;
+        }
+        let link_keys = keys::link_keys(&db, &settings).await?;
+        let address_key = keys::address_key(&db, &settings).await?;
+        Ok(Self::new(db, settings, link_keys, address_key))
     }
 }
 

@@ -251,6 +251,48 @@ impl Db {
         rows.iter().map(|row| row.try_get::<String>("", "version").map_err(failed)).collect()
     }
 
+    /// What is kept under `name` in the table of settings.
+    ///
+    /// # Errors
+    /// The database's own.
+    pub async fn kept(&self, name: &str) -> Result<Option<Vec<u8>>, DbErr> {
+        self.read_kept(&self.pool, name).await
+    }
+
+    /// Keeps `value` under `name` unless something is kept there; answers with what is kept now.
+    ///
+    /// # Errors
+    /// The database's own.
+    pub async fn keep(&self, name: &str, value: &[u8]) -> Result<Vec<u8>, DbErr> {
+        let sql = "INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
+        let write = self.begin().await?;
+        write.execute_raw(self.statement(sql, [name.into(), value.into()])).await?;
+        let kept = self.read_kept(&*write, name).await?;
+        write.commit().await?;
+        kept.ok_or_else(|| DbErr::RecordNotFound(name.to_owned()))
+    }
+
+    /// Keeps `value` under `name` in place of what is kept there.
+    ///
+    /// # Errors
+    /// The database's own.
+    pub async fn replace_kept(&self, name: &str, value: &[u8]) -> Result<(), DbErr> {
+        let write = self.begin().await?;
+        let sql = "UPDATE settings SET value = $2 WHERE name = $1";
+        write.execute_raw(self.statement(sql, [name.into(), value.into()])).await?;
+        write.commit().await
+    }
+
+    async fn read_kept(&self, on: &impl ConnectionTrait, name: &str) -> Result<Option<Vec<u8>>, DbErr> {
+        let sql = "SELECT value FROM settings WHERE name = $1";
+        let row = on.query_one_raw(self.statement(sql, [name.into()])).await?;
+        row.map(|row| row.try_get("", "value")).transpose()
+    }
+
+    fn statement(&self, sql: &str, values: impl IntoIterator<Item = sea_orm::Value>) -> sea_orm::Statement {
+        sea_orm::Statement::from_sql_and_values(self.backend(), sql, values)
+    }
+
     /// Whether the database answers and the schema is current.
     ///
     /// # Errors

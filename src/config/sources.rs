@@ -1,0 +1,122 @@
+//! Where settings come from: file, environment, flags. Each value keeps the name under which its giver knows it.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::Path;
+
+use secrecy::SecretString;
+
+use super::{ConfigError, FILE};
+
+/// The names of all settings as the file spells them; a variable is `TIDINGS_` and the name in capitals.
+pub const NAMES: [&str; 13] = [
+    "database_url",
+    "listen",
+    "base_url",
+    "relay_url",
+    "link_keys",
+    "address_key",
+    "admin_key",
+    "worker_connections",
+    "opt_out_wait",
+    "relay_silence",
+    "helo_name",
+    "bounce_domain",
+    "trusted_proxies",
+];
+
+/// Variables that begin alike and are no settings: what is logged, and where the tests find PostgreSQL.
+const OTHER_VARIABLES: [&str; 2] = ["TIDINGS_LOG", "TIDINGS_TEST_POSTGRES"];
+
+/// A value and what its giver calls it.
+pub(super) struct Given {
+    pub(super) value: SecretString,
+    pub(super) called: String,
+}
+
+/// What was given, the last one that speaks wins.
+#[derive(Default)]
+pub(super) struct Sources(BTreeMap<&'static str, Given>);
+
+impl Sources {
+    pub(super) fn get(&self, name: &str) -> Option<&Given> {
+        self.0.get(name)
+    }
+
+    pub(super) fn add_file(&mut self, file: Option<&Path>) -> Result<(), ConfigError> {
+        let path = file.unwrap_or(Path::new(FILE));
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if file.is_none() && error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => {
+                return Err(ConfigError(format!(
+                    "the settings file {} cannot be read: {error}; check the path and who may read it",
+                    path.display()
+                )));
+            }
+        };
+        let shown = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+            // The parser's own text repeats the line, which may hold a secret.
+            let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+            ConfigError(format!("line {line} of {shown} is not TOML: {}; mend it", error.message()))
+        })?;
+        for (key, value) in table {
+            let Some(name) = NAMES.into_iter().find(|name| *name == key) else {
+                return Err(ConfigError(format!(
+                    "{shown} has a setting {key:?} that Tidings does not know; see tidings.example.toml for those it knows"
+                )));
+            };
+            let called = format!("{name} in {shown} ({})", variable(name));
+            let value = plain(&value)
+                .ok_or_else(|| ConfigError(format!("{called} must be a text, a number or a list of texts")))?;
+            self.0.insert(name, Given { value: SecretString::from(value), called });
+        }
+        Ok(())
+    }
+
+    pub(super) fn add_env(
+        &mut self,
+        env: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<(), ConfigError> {
+        for (key, value) in env {
+            let Some(key) = key.to_str().filter(|key| key.starts_with("TIDINGS_")) else { continue };
+            if OTHER_VARIABLES.contains(&key) {
+                continue;
+            }
+            let Some(name) = NAMES.into_iter().find(|name| variable(name) == key) else {
+                return Err(ConfigError(format!(
+                    "the environment has {key}, which Tidings does not know; unset it, or see tidings.example.toml for \
+                     the settings it knows"
+                )));
+            };
+            let value =
+                value.into_string().map_err(|_| ConfigError(format!("{key} is not UTF-8; set it again")))?;
+            self.0.insert(name, Given { value: SecretString::from(value), called: key.to_owned() });
+        }
+        Ok(())
+    }
+
+    pub(super) fn add_flags(&mut self, flags: &[(&'static str, String)]) {
+        for (name, value) in flags {
+            let called = format!("--{}", name.replace('_', "-"));
+            self.0.insert(name, Given { value: SecretString::from(value.clone()), called });
+        }
+    }
+}
+
+fn variable(name: &str) -> String {
+    format!("TIDINGS_{}", name.to_ascii_uppercase())
+}
+
+fn plain(value: &toml::Value) -> Option<String> {
+    match value {
+        toml::Value::String(text) => Some(text.clone()),
+        toml::Value::Integer(number) => Some(number.to_string()),
+        toml::Value::Array(items) => {
+            let texts: Option<Vec<&str>> = items.iter().map(toml::Value::as_str).collect();
+            texts.map(|texts| texts.join(","))
+        }
+        _ => None,
+    }
+}
