@@ -45,7 +45,9 @@ pub enum SetupError {
     #[error(transparent)]
     LinkKeys(#[from] KeyRingError),
     /// PostgreSQL without link keys: every process would make its own.
-    #[error("TIDINGS_LINK_KEYS must be set when the database is PostgreSQL; make a key with `tidings key new`")]
+    #[error(
+        "TIDINGS_LINK_KEYS must be set when the database is PostgreSQL; make a key with `tidings key new`"
+    )]
     NoLinkKeys,
     /// The file of link keys cannot be read or written.
     #[error("the file of link keys {file} cannot be used: {why}; check who may read and write it")]
@@ -68,7 +70,9 @@ pub enum SetupError {
     )]
     WrongAddressKey,
     /// The database keeps a check value only.
-    #[error("TIDINGS_ADDRESS_KEY must be set: this database was made with a key that it does not keep itself")]
+    #[error(
+        "TIDINGS_ADDRESS_KEY must be set: this database was made with a key that it does not keep itself"
+    )]
     NoAddressKey,
     /// What the database holds as the address key is none.
     #[error("the address key in the database is damaged; restore the settings table from your backup")]

@@ -217,9 +217,10 @@ mod tests {
 
     #[test]
     fn no_error_and_no_debug_form_shows_a_secret() {
-        let secret = "k1:c2VjcmV0c2VjcmV0";
+        let secret = "k1-c2VjcmV0c2VjcmV0";
         assert!(!load("", &[("TIDINGS_LINK_KEYS", secret)], &[]).unwrap_err().contains("c2VjcmV0"));
-        let env = [("TIDINGS_ADMIN_KEY", "topsecretkey"), ("TIDINGS_DATABASE_URL", "postgres://u:hidden@h/d")];
+        let env =
+            [("TIDINGS_ADMIN_KEY", "topsecretkey"), ("TIDINGS_DATABASE_URL", "postgres://u:hidden@h/d")];
         let shown = format!("{:?}", load("", &env, &[]).unwrap());
         assert!(!shown.contains("topsecretkey") && !shown.contains("hidden"), "{shown}");
         let bad = load("admin_key = [\"topsecretkey\"]", &[], &[]).unwrap_err();

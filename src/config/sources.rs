@@ -68,8 +68,9 @@ impl Sources {
                 )));
             };
             let called = format!("{name} in {shown} ({})", variable(name));
-            let value = plain(&value)
-                .ok_or_else(|| ConfigError(format!("{called} must be a text, a number or a list of texts")))?;
+            let value = plain(&value).ok_or_else(|| {
+                ConfigError(format!("{called} must be a text, a number or a list of texts"))
+            })?;
             self.0.insert(name, Given { value: SecretString::from(value), called });
         }
         Ok(())

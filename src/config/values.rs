@@ -174,9 +174,14 @@ fn networks(sources: &Sources) -> Result<Vec<IpNet>, ConfigError> {
     let entries = given.value.expose_secret().split([',', ' ']).filter(|entry| !entry.is_empty());
     entries
         .map(|entry| {
-            entry.parse::<IpNet>().or_else(|_| entry.parse::<std::net::IpAddr>().map(IpNet::from)).map_err(|_| {
-                unusable(given, "must be IP addresses or networks parted by commas, such as 10.0.0.0/8, ::1")
-            })
+            entry.parse::<IpNet>().or_else(|_| entry.parse::<std::net::IpAddr>().map(IpNet::from)).map_err(
+                |_| {
+                    unusable(
+                        given,
+                        "must be IP addresses or networks parted by commas, such as 10.0.0.0/8, ::1",
+                    )
+                },
+            )
         })
         .collect()
 }
