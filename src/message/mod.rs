@@ -1,16 +1,15 @@
 //! Messages: template, layout, text part, headers.
 //!
-//! Pure but for `rows.rs` and `api.rs`.
+//! A template is written by somebody else and frozen at a start ([`Frozen`]); [`Compiled`] is what a worker keeps of
+//! it; [`compose`] makes the mail of one delivery out of it and is a pure function: the same input gives the same
+//! octets, so every attempt hands over the same message. A message that can be refused cannot be built without its
+//! unsubscribe link. Nothing here sends, and only `rows.rs` knows the database.
 
-/// A rendered message, ready to be handed over.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Message {
-    /// Envelope sender: one of its own, so that a bounce names its delivery.
-    pub envelope_from: String,
-    /// Envelope recipient, the domain as an A-label.
-    pub envelope_to: String,
-    /// The `Message-ID` without angle brackets: the same over all attempts.
-    pub message_id: String,
-    /// Header and body, CRLF lines, not dot-stuffed.
-    pub bytes: Vec<u8>,
-}
+mod compose;
+mod content;
+mod error;
+pub mod rows;
+
+pub use compose::{Addressee, Message, Sender, compose};
+pub use content::{Compiled, Frozen, Partial};
+pub use error::{ComposeError, Part, TemplateError};
