@@ -1,80 +1,186 @@
 //! The relay: the SMTP dialogue with the server that takes messages over.
 //!
-//! It knows messages, never the database.
+//! It knows messages, never the database. It promises to say truly what became of a message:
+//!
+//! | what happened | [`Outcome`] |
+//! |---|---|
+//! | 250 after the final dot | `Sent` |
+//! | 5yz to MAIL, RCPT, DATA or the message; the relay's SIZE or SMTPUTF8 rule it out | `Refused` |
+//! | 4yz, 421, "too many recipients"; whatever is refused before MAIL, since it speaks of us and not of the message | `Deferred` |
+//! | connection lost, time-out or lapsed clearance before the final dot was written | `NotSent` |
+//! | connection lost or time-out from the write of the final dot on | `Unknown` |
+//!
+//! Nothing is written without a [`Clearance`](crate::decision::Clearance) that is valid right at the write. A message
+//! goes to one recipient. Nothing is sent over a stream that is not protected as the URL asks: STARTTLS is required
+//! where it is named, the certificate is checked, and what was said in clear before the handshake is not believed.
+//! Addresses, credentials and bodies are never logged.
+
+mod dialogue;
+mod handshake;
+mod outcome;
+mod stream;
+mod url;
 
 use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
 
-/// How far a dialogue had come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Phase {
-    /// Opening the connection, the TLS handshake included.
-    Connect,
-    /// The relay's 220.
-    Greeting,
-    /// EHLO.
-    Hello,
-    /// STARTTLS.
-    StartTls,
-    /// AUTH.
-    Auth,
+pub use dialogue::Connection;
+pub use outcome::{Outcome, Phase, Reply};
+pub use url::RelayUrlError;
+
+use lettre::transport::smtp::extension::ClientId;
+use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, RootCertStore};
+use url::{Security, Target};
+
+/// How long each step of a dialogue may take. The defaults are those of RFC 5321 §4.5.3.2 where it names one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Opening the connection, and the TLS handshake.
+    pub connect: Duration,
+    /// Until the 220.
+    pub greeting: Duration,
+    /// EHLO, STARTTLS, and AUTH with its challenges.
+    pub hello: Duration,
     /// MAIL.
-    MailFrom,
+    pub mail: Duration,
     /// RCPT.
-    RcptTo,
+    pub rcpt: Duration,
     /// DATA, up to 354.
-    Data,
-    /// The body, before its final dot.
-    Body,
-    /// From the final dot to the relay's answer.
-    FinalDot,
+    pub data: Duration,
+    /// Until the socket takes more of the body.
+    pub block: Duration,
+    /// From the final dot to its answer.
+    pub final_dot: Duration,
+    /// RSET and QUIT.
+    pub farewell: Duration,
 }
 
-impl Phase {
-    /// The word kept with an attempt.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Connect => "connect",
-            Self::Greeting => "greeting",
-            Self::Hello => "ehlo",
-            Self::StartTls => "starttls",
-            Self::Auth => "auth",
-            Self::MailFrom => "mail",
-            Self::RcptTo => "rcpt",
-            Self::Data => "data",
-            Self::Body => "body",
-            Self::FinalDot => "final_dot",
+impl Default for Timeouts {
+    fn default() -> Self {
+        let minutes = |n| Duration::from_mins(n);
+        Self {
+            connect: minutes(1),
+            greeting: minutes(5),
+            hello: minutes(5),
+            mail: minutes(5),
+            rcpt: minutes(5),
+            data: minutes(2),
+            block: minutes(3),
+            final_dot: minutes(10),
+            farewell: Duration::from_secs(20),
         }
     }
 }
 
-impl fmt::Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+impl Timeouts {
+    /// The same for every step.
+    pub fn each(step: Duration) -> Self {
+        Self {
+            connect: step,
+            greeting: step,
+            hello: step,
+            mail: step,
+            rcpt: step,
+            data: step,
+            block: step,
+            final_dot: step,
+            farewell: step,
+        }
     }
 }
 
-/// What the relay said.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reply {
-    /// The three digits.
-    pub code: u16,
-    /// The enhanced status (RFC 3463), such as `5.1.1`.
-    pub enhanced: Option<String>,
-    /// The text, its lines joined, cut at 500 characters.
-    pub text: String,
+/// A relay: where it is, how to come in, how long to wait.
+#[derive(Clone)]
+pub struct Relay {
+    target: Arc<Target>,
+    helo: ClientId,
+    timeouts: Timeouts,
+    /// The authorities trusted; empty over clear text.
+    roots: Arc<RootCertStore>,
+    tls: Option<Arc<ClientConfig>>,
 }
 
-/// What became of a hand-over.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The relay took the message over.
-    Sent(Reply),
-    /// The relay refused it for good (5yz).
-    Refused(Phase, Reply),
-    /// The relay refused it for now (4yz).
-    Deferred(Phase, Reply),
-    /// The dialogue broke, or the clearance lapsed, before the final dot was written: surely not sent.
-    NotSent(Phase, String),
-    /// The dialogue broke after the final dot may have been written: nobody knows.
-    Unknown(Phase, String),
+impl fmt::Debug for Relay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Relay({:?})", self.target)
+    }
+}
+
+impl Relay {
+    /// Reads a relay URL: `smtp://`, `smtps://` or `smtp+starttls://`, user and password percent-encoded. `helo_name`
+    /// is what EHLO says: a host name, or an IP address. Trusts the authorities of the machine and those of Mozilla.
+    ///
+    /// # Errors
+    /// What is wrong with the URL in one sentence, without repeating it; or that TLS cannot be set up.
+    pub fn from_url(url: &str, helo_name: &str, timeouts: Timeouts) -> Result<Self, RelayUrlError> {
+        let target = Target::parse(url)?;
+        let roots = if target.security == Security::Plain { RootCertStore::empty() } else { trusted_roots() };
+        let mut relay = Self {
+            target: Arc::new(target),
+            helo: client_id(helo_name),
+            timeouts,
+            roots: Arc::new(roots),
+            tls: None,
+        };
+        relay.set_up_tls()?;
+        Ok(relay)
+    }
+
+    /// Only reads the URL, for a check of the settings.
+    ///
+    /// # Errors
+    /// As [`Relay::from_url`].
+    pub fn check_url(url: &str) -> Result<(), RelayUrlError> {
+        Target::parse(url).map(drop)
+    }
+
+    /// Trusts one more authority, such as that of a private network.
+    ///
+    /// # Errors
+    /// When the certificate cannot be read.
+    pub fn trusting(mut self, authority: CertificateDer<'static>) -> Result<Self, RelayUrlError> {
+        let mut roots = (*self.roots).clone();
+        roots.add(authority).map_err(|error| RelayUrlError::Tls(error.to_string()))?;
+        self.roots = Arc::new(roots);
+        self.set_up_tls()?;
+        Ok(self)
+    }
+
+    fn set_up_tls(&mut self) -> Result<(), RelayUrlError> {
+        if self.target.security == Security::Plain {
+            return Ok(());
+        }
+        let config =
+            ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+                .with_safe_default_protocol_versions()
+                .map_err(|error| RelayUrlError::Tls(error.to_string()))?
+                .with_root_certificates(Arc::clone(&self.roots))
+                .with_no_client_auth();
+        self.tls = Some(Arc::new(config));
+        Ok(())
+    }
+}
+
+/// The machine's authorities, so that a private one works, and Mozilla's, so that a bare container works. What the
+/// machine holds and cannot be read is left out: a certificate that nothing vouches for is refused later, by name.
+fn trusted_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots
+}
+
+fn client_id(name: &str) -> ClientId {
+    use std::net::IpAddr;
+    match name.parse() {
+        Ok(IpAddr::V4(ip)) => ClientId::Ipv4(ip),
+        Ok(IpAddr::V6(ip)) => ClientId::Ipv6(ip),
+        Err(_) => {
+            // The name goes into a command line: keep it one.
+            let name: String = name.chars().filter(|c| c.is_ascii_graphic()).take(255).collect();
+            ClientId::Domain(if name.is_empty() { "localhost".to_owned() } else { name })
+        }
+    }
 }
