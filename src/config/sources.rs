@@ -69,7 +69,7 @@ impl Sources {
             };
             let called = format!("{name} in {shown} ({})", variable(name));
             let value = plain(&value).ok_or_else(|| {
-                ConfigError(format!("{called} must be a text, a number or a list of texts"))
+                ConfigError(format!("{called} cannot be used: it must be a text or a number, and only trusted_proxies a list"))
             })?;
             self.0.insert(name, Given { value: SecretString::from(value), called });
         }
@@ -110,11 +110,11 @@ fn variable(name: &str) -> String {
     format!("TIDINGS_{}", name.to_ascii_uppercase())
 }
 
-fn plain(value: &toml::Value) -> Option<String> {
+fn plain(name: &str, value: &toml::Value) -> Option<String> {
     match value {
         toml::Value::String(text) => Some(text.clone()),
         toml::Value::Integer(number) => Some(number.to_string()),
-        toml::Value::Array(items) => {
+        toml::Value::Array(items) if name == "trusted_proxies" => {
             let texts: Option<Vec<&str>> = items.iter().map(toml::Value::as_str).collect();
             texts.map(|texts| texts.join(","))
         }
