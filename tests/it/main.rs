@@ -1,1 +1,8 @@
 //! The integration tests: whole journeys over real HTTP and real SMTP, on both databases, in one binary.
+//!
+//! One file an area; each test is a sentence. [`on_both!`] runs a journey on SQLite and on PostgreSQL.
+
+#[macro_use]
+mod harness;
+
+mod config;

@@ -1,0 +1,33 @@
+//! What the journeys stand on: a database of their own, Tidings in this process or as a process of its own, an HTTP
+//! client, captured mail, waiting for a condition instead of sleeping.
+#![expect(dead_code, reason = "each journey uses a part of it")]
+
+mod api;
+mod database;
+mod wait;
+
+pub(crate) use api::{Answer, Api};
+pub(crate) use database::{Database, LINK_KEYS};
+pub(crate) use wait::{eventually, wait_until};
+
+/// Makes each journey a module of two tests, `on_sqlite` and `on_postgres`.
+macro_rules! on_both {
+    ($($(#[$meta:meta])* async fn $name:ident($database:ident: Database) $body:block)*) => {$(
+        $(#[$meta])*
+        mod $name {
+            use super::*;
+
+            async fn journey($database: Database) $body
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn on_sqlite() {
+                journey(Database::sqlite()).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn on_postgres() {
+                journey(Database::postgres().await).await;
+            }
+        }
+    )*};
+}
