@@ -69,7 +69,9 @@ impl Sources {
             };
             let called = format!("{name} in {shown} ({})", variable(name));
             let value = plain(name, &value).ok_or_else(|| {
-                ConfigError(format!("{called} cannot be used: it must be a text or a number, and only trusted_proxies a list"))
+                ConfigError(format!(
+                    "{called} cannot be used: it must be a text or a number, and only trusted_proxies a list"
+                ))
             })?;
             self.0.insert(name, Given { value: SecretString::from(value), called });
         }

@@ -3,8 +3,8 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::Path;
 
-use secrecy::SecretString;
 use sea_orm::{ConnectionTrait as _, DatabaseConnection, Statement};
+use secrecy::SecretString;
 use tempfile::TempDir;
 use tidings::config::Settings;
 use tidings::db::Db;
