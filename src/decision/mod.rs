@@ -88,6 +88,11 @@ impl Clearance {
     pub fn is_valid(&self) -> bool {
         !self.until.has_passed()
     }
+
+    /// When it lapses, for whoever watches over the writes themselves.
+    pub fn until(&self) -> Deadline {
+        self.until.clone()
+    }
 }
 
 /// What a worker holds when it asks: a claimed delivery and the end of its lease by the worker's own clock.

@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
 
-use crate::clock;
+use crate::clock::Deadline;
 
 /// Longest reply line handed on, in octets; lettre takes 1,000.
 const MAX_LINE: usize = 900;
@@ -80,7 +80,7 @@ pub(super) struct Watch(Arc<Mutex<Seen>>);
 
 struct Seen {
     /// No octet may go out from then on.
-    until: Option<clock::Instant>,
+    until: Option<Deadline>,
     lapsed: bool,
     /// Whether a message's body is being written.
     in_body: bool,
@@ -110,7 +110,7 @@ impl Watch {
     }
 
     /// From `until` on nothing more is written, until [`Watch::release`].
-    pub(super) fn guard(&self, until: clock::Instant) {
+    pub(super) fn guard(&self, until: Deadline) {
         let mut seen = self.seen();
         seen.until = Some(until);
         seen.lapsed = false;
@@ -248,7 +248,7 @@ impl AsyncWrite for Stream {
         let in_body = {
             let mut seen = this.watch.seen();
             // Right at the write: a timer would let a reply that is ready go first.
-            if seen.until.is_some_and(clock::Instant::has_passed) {
+            if seen.until.as_ref().is_some_and(Deadline::has_passed) {
                 seen.lapsed = true;
                 return Poll::Ready(Err(io::Error::other("the clearance lapsed")));
             }
