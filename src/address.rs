@@ -189,6 +189,12 @@ impl AddressHash {
     }
 }
 
+impl sea_orm::TryFromU64 for AddressHash {
+    fn try_from_u64(_: u64) -> Result<Self, sea_orm::DbErr> {
+        Err(sea_orm::DbErr::ConvertFromU64("AddressHash"))
+    }
+}
+
 /// The key of the address hash. It is never rotated: with another key every refusal would be forgotten.
 #[derive(Clone)]
 pub struct AddressKey(Vec<u8>);

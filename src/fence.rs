@@ -1,1 +1,265 @@
-//! The fence.
+//! The fence: an opt-out's answer is one.
+//!
+//! **What it promises.** Answered with success, an opt-out is committed, and no worker on any machine begins (writes
+//! MAIL for) a message within its scope afterwards, through crash and restart. Messages already begun are waited for,
+//! up to a bound. `settled` true means that none of them reaches the relay after the answer; `settled` false names
+//! those still open or in doubt. The guarantee ends at the relay.
+//!
+//! **How.** A worker does, in this order, each step committed before the next one starts:
+//!
+//! 1. *claim*: the row becomes `sending` under a fresh token;
+//! 2. *read the facts*, in a later statement, and decide;
+//! 3. *begin*: the row is marked, by id and token; without that no byte of the envelope is written;
+//! 4. *hand over*, looking at its lease before the envelope and again before the body;
+//! 5. *settle*, by id and token.
+//!
+//! An opt-out does, in this order:
+//!
+//! 1. *record*: the event and what it amounts to, in a transaction that touches no delivery;
+//! 2. *take back* what is queued or not begun (for speed; whatever it skips meets step 2 of a worker);
+//! 3. *look*, in a statement whose snapshot is taken after that commit, for rows that are `sending` in its scope,
+//!    whatever their lease, and wait until each (id, token) found is settled or in doubt;
+//! 4. *answer*, naming what the bound cut off and what is in doubt.
+//!
+//! **Why it holds.** Take a hand-over within the scope that begins after the answer. Its worker read the facts after
+//! its claim was committed and found no opt-out, so it read before *record* was committed; so its claim was committed
+//! before *record*, and *look*, which came later, saw the row as `sending` under that token, or already past it. If
+//! it saw it, the opt-out waited until that token was settled, after which that worker writes nothing more, or named
+//! it. If the row was past it, the token was settled before the look. Either way nothing unnamed begins.
+//!
+//! **What time does not decide.** A lease that ran out proves nothing about its holder: it may sleep, its bytes may
+//! lie in a buffer. Therefore the look passes over no row for its lease, and a claim that finds an ended lease first
+//! decides the row: not begun, it is queued again, and the sleeper's *begin* will find its token gone; begun, the
+//! outcome is unknown, the row is in doubt until the relay must have hung up on a silent peer, and every opt-out until
+//! then names it, from the very statement that found nothing left to wait for.
+//!
+//! **Order.** Opt-outs and opt-ins of one person take effect in the order in which they are committed under the lock
+//! of the person's address row. A repeated opt-out records nothing new and does all the rest again.
+//!
+//! Every way of opting out, and every change of standing that stops messages, goes through this module.
+
+use std::time::Duration;
+
+use sea_orm::DbErr;
+
+use crate::app::App;
+use crate::clock::{Instant, Timestamp};
+use crate::db::Db;
+use crate::decision::{Class, Standing};
+use crate::delivery::rows::{Covered, InFlight, Look, look, take_back};
+use crate::id::{DeliveryId, OptEventId, RecipientId};
+use crate::opt_out::rows::{Recorded, Undone, record_opt_in, record_opt_out};
+use crate::opt_out::{OptIn, OptOut, Scope};
+
+/// How long to wait between two looks at first, and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// What an opt-out is answered with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The event that records it.
+    pub id: OptEventId,
+    /// When it was recorded; the first time, when it was said before.
+    pub recorded_at: Timestamp,
+    /// Whether it is new.
+    pub new: bool,
+    /// When the opt-ins were recorded that it overruled.
+    pub overruled: Vec<Timestamp>,
+    /// What is still under way.
+    pub rest: Rest,
+}
+
+/// What a refusal left under way.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rest {
+    /// Still with a worker when the bound was over.
+    pub open: Vec<InFlight>,
+    /// Its outcome is unknown; it may still reach the relay.
+    pub in_doubt: Vec<InFlight>,
+}
+
+impl Rest {
+    /// Whether nothing within the scope reaches the relay after this answer.
+    pub fn settled(&self) -> bool {
+        self.open.is_empty() && self.in_doubt.is_empty()
+    }
+
+    /// The deliveries still open or in doubt, each once.
+    pub fn deliveries(&self) -> Vec<(DeliveryId, crate::id::TopicId, &'static str)> {
+        let open = self.open.iter().map(|one| (one.delivery, one.topic, "sending"));
+        let doubt = self
+            .in_doubt
+            .iter()
+            .filter(|one| !self.open.iter().any(|open| open.delivery == one.delivery))
+            .map(|one| (one.delivery, one.topic, "in_doubt"));
+        open.chain(doubt).collect()
+    }
+}
+
+/// Records an opt-out and waits for what it found under way, until `arrived` plus the bound.
+///
+/// # Errors
+/// The database's own. The caller must be told to try again: it may have been recorded, but nothing was confirmed.
+pub async fn opt_out(app: &App, asked: &OptOut, arrived: Instant) -> Result<Answer, DbErr> {
+    let db = &app.db;
+    let txn = db.begin_opt_out().await?;
+    let Recorded { id, recorded_at, new, overruled } = record_opt_out(&txn, db, asked).await?;
+    txn.commit().await?;
+    metrics::counter!("tidings_opt_outs_total", "channel" => asked.channel.as_str()).increment(1);
+    let bound = arrived.plus(app.settings.opt_out_wait);
+    let mut rest = Rest::default();
+    for covered in widest(asked) {
+        let left = wait_out(db, &covered, bound).await?;
+        rest.open.extend(left.open);
+        rest.in_doubt.extend(left.in_doubt);
+    }
+    metrics::histogram!("tidings_opt_out_wait_seconds").record(arrived.elapsed().as_secs_f64());
+    if !rest.open.is_empty() {
+        metrics::counter!("tidings_opt_out_waits_cut_off_total").increment(1);
+    }
+    Ok(Answer { id, recorded_at, new, overruled, rest })
+}
+
+/// Records an opt-in. It takes effect in the order of commits; nothing has to be waited for.
+///
+/// # Errors
+/// The database's own; nothing was recorded then, or nothing was confirmed.
+pub async fn opt_in(app: &App, asked: &OptIn) -> Result<Recorded, DbErr> {
+    let txn = app.db.begin_opt_out().await?;
+    let recorded = record_opt_in(&txn, &app.db, asked).await?;
+    txn.commit().await?;
+    metrics::counter!("tidings_opt_ins_total", "channel" => asked.channel.as_str()).increment(1);
+    Ok(recorded)
+}
+
+/// Takes back the opt-outs made through this message. What was said before or by another way stands again.
+///
+/// # Errors
+/// As [`opt_in`].
+pub async fn undo(
+    app: &App,
+    hash: &crate::address::AddressHash,
+    delivery: DeliveryId,
+    actor: &str,
+) -> Result<Undone, DbErr> {
+    let txn = app.db.begin_opt_out().await?;
+    let undone = crate::opt_out::rows::undo(&txn, &app.db, hash, delivery, actor).await?;
+    txn.commit().await?;
+    Ok(undone)
+}
+
+/// Changes a person's standing and waits for what it stops, as an opt-out does. Returns none for an unknown recipient.
+///
+/// # Errors
+/// As [`opt_out`].
+pub async fn change_standing(
+    app: &App,
+    recipient: RecipientId,
+    standing: Standing,
+    arrived: Instant,
+) -> Result<Option<Rest>, DbErr> {
+    let db = &app.db;
+    let txn = db.begin_opt_out().await?;
+    let Some(address_hash) = crate::recipient::rows::set_standing(&txn, db, recipient, standing).await? else {
+        return Ok(None);
+    };
+    txn.commit().await?;
+    let classes = stopped_by(standing);
+    if classes.is_empty() {
+        return Ok(Some(Rest::default()));
+    }
+    let covered = Covered { address_hash, classes, brand: None, topic: None };
+    wait_out(db, &covered, arrived.plus(app.settings.opt_out_wait)).await.map(Some)
+}
+
+/// The classes that a standing stops: asked of the decision itself.
+fn stopped_by(standing: Standing) -> Vec<Class> {
+    let facts = crate::decision::Facts { standing, ..Default::default() };
+    Class::ALL.into_iter().filter(|class| !crate::decision::objections(*class, &facts).is_empty()).collect()
+}
+
+/// What an opt-out covers; a scope inside another one of the same opt-out is not looked for twice.
+fn widest(asked: &OptOut) -> Vec<Covered> {
+    let classes: Vec<Class> = Class::ALL.into_iter().filter(|class| class.can_be_refused()).collect();
+    let inside = |scope: Scope, n: usize| {
+        asked
+            .scopes
+            .iter()
+            .enumerate()
+            .any(|(m, other)| m != n && other.covers(scope) && (!scope.covers(*other) || m < n))
+    };
+    asked
+        .scopes
+        .iter()
+        .enumerate()
+        .filter(|(n, scope)| !inside(**scope, *n))
+        .map(|(_, scope)| Covered {
+            address_hash: asked.address_hash.clone(),
+            classes: classes.clone(),
+            brand: scope.brand(),
+            topic: scope.topic(),
+        })
+        .collect()
+}
+
+/// Takes back what has not begun, then waits for what was found sending until it is settled or the bound is over.
+/// It runs after the refusal was committed and holds no connection while it waits.
+async fn wait_out(db: &Db, covered: &Covered, bound: Instant) -> Result<Rest, DbErr> {
+    if let Err(error) = take_back(db, covered).await {
+        // Taking back is for speed only; the decision stops what it left.
+        tracing::warn!(%error, "could not take back what was queued");
+    }
+    let mut found = look(db, covered).await?;
+    let awaited = found.sending.clone();
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let open = still_open(&found, &awaited);
+        if open.is_empty() || bound.has_passed() {
+            return Ok(Rest { open, in_doubt: found.in_doubt });
+        }
+        tokio::time::sleep(pause.min(bound.remaining())).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+        found = look(db, covered).await?;
+    }
+}
+
+/// Which of the awaited claims are still sending. A later claim of the same row read the facts after the refusal.
+fn still_open(found: &Look, awaited: &[InFlight]) -> Vec<InFlight> {
+    awaited.iter().filter(|one| found.sending.contains(one)).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::AddressHash;
+    use crate::id::{BrandId, TopicId};
+    use crate::opt_out::Channel;
+
+    #[test]
+    fn a_scope_inside_another_is_looked_for_once() {
+        let (brand, topic) = (BrandId::new(), TopicId::new());
+        let asked = |scopes: Vec<Scope>| OptOut {
+            address_hash: AddressHash(vec![0; 32]),
+            scopes,
+            channel: Channel::Page,
+            complaint: false,
+            note: None,
+            requested_at: None,
+            delivery: None,
+            actor: "test".into(),
+        };
+        let all = widest(&asked(vec![Scope::All, Scope::Topic(brand, topic)]));
+        assert_eq!(all.len(), 1);
+        assert_eq!((all[0].brand, all[0].topic), (None, None));
+        assert_eq!(widest(&asked(vec![Scope::Topic(brand, topic), Scope::Topic(brand, topic)])).len(), 1);
+        assert_eq!(widest(&asked(vec![Scope::Brand(brand), Scope::Topic(BrandId::new(), topic)])).len(), 2);
+    }
+
+    #[test]
+    fn a_standing_stops_what_the_decision_says() {
+        assert!(stopped_by(Standing::Active).is_empty());
+        assert_eq!(stopped_by(Standing::Restricted), [Class::Relationship, Class::Reminder, Class::Marketing]);
+        assert_eq!(stopped_by(Standing::Erased).len(), Class::ALL.len());
+    }
+}

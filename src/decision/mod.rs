@@ -51,6 +51,24 @@ pub enum Reason {
     NoConsent,
 }
 
+impl Reason {
+    /// The word used in the API and in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Erased => "erased",
+            Self::Deactivated => "deactivated",
+            Self::ContactBan => "contact_ban",
+            Self::Restricted => "restricted",
+            Self::AddressDead => "address_dead",
+            Self::Complaint => "complaint",
+            Self::OptedOutOfTopic => "opted_out_of_topic",
+            Self::OptedOutOfBrand => "opted_out_of_brand",
+            Self::OptedOutOfAll => "opted_out_of_all",
+            Self::NoConsent => "no_consent",
+        }
+    }
+}
+
 /// Why a message is sent. The words are part of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]

@@ -1,1 +1,58 @@
 //! Deliveries: one message to one recipient, a row from the first moment to the last.
+//!
+//! ```text
+//!            ┌────────────── deferred, not sent, given back ──────────────┐
+//!            ▼                                                            │
+//! queued ──claim──▶ sending ──begin──▶ (begun) ──hand-over──▶ settle ─────┤
+//!   │                  │                                                  ├──▶ sent
+//!   │                  └── decision says no ──▶ suppressed                ├──▶ failed
+//!   ├── cancelled                                                         └──▶ unknown
+//!   └── expired
+//! ```
+//!
+//! A delivery that was once in doubt keeps the mark: it never ends as plainly refused or suppressed, but as `unknown`.
+//! Nothing here knows campaigns or notices; a row carries the id of frozen content. Only [`worker`] sends.
+
+pub mod retry;
+pub mod rows;
+mod state;
+pub mod worker;
+
+pub use state::{Counts, State};
+
+use sea_orm::JsonValue;
+
+use crate::address::AddressHash;
+use crate::clock::Timestamp;
+use crate::decision::Class;
+use crate::id::{BrandId, ContentId, DeliveryId, MailingId, RecipientId, TopicId};
+
+/// What the deliveries of one enqueueing have in common.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    /// The frozen (or, while a campaign is a draft, still held) content.
+    pub content: ContentId,
+    /// The campaign or notice that reaches a person only once; none for a single message.
+    pub mailing: Option<MailingId>,
+    /// The sender.
+    pub brand: BrandId,
+    /// The stream of messages.
+    pub topic: TopicId,
+    /// The topic's class.
+    pub class: Class,
+    /// After this moment it is not sent any more.
+    pub not_after: Option<Timestamp>,
+}
+
+/// A delivery to be made.
+#[derive(Clone, Debug)]
+pub struct NewDelivery {
+    /// Its id.
+    pub id: DeliveryId,
+    /// To whom.
+    pub recipient: RecipientId,
+    /// The hash of their address.
+    pub address_hash: AddressHash,
+    /// What is laid over the content's data, key by key; an object.
+    pub data: Option<JsonValue>,
+}

@@ -1,0 +1,59 @@
+//! When to try again: after 1, 5, 15 and 60 minutes, then hourly with jitter; what can be refused for 24 hours, the
+//! service side for 5 days from the first attempt. Pure.
+
+use std::time::Duration;
+
+use crate::decision::Class;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// How long after the first attempt a message of this class is still tried.
+pub fn window(class: Class) -> Duration {
+    if class.can_be_refused() { DAY } else { 5 * DAY }
+}
+
+/// How long to wait after the `attempts`-th attempt (counted from 1), `elapsed` after the first one; none when the
+/// next attempt would fall out of the window. `jitter` is a random number from 0 to 1: it moves the hourly attempts by
+/// up to ten minutes, so that a large campaign does not come back all at once.
+pub fn after(class: Class, attempts: u32, elapsed: Duration, jitter: f64) -> Option<Duration> {
+    let wait = match attempts {
+        0 | 1 => MINUTE,
+        2 => 5 * MINUTE,
+        3 => 15 * MINUTE,
+        4 => HOUR,
+        _ => HOUR + (10 * MINUTE).mul_f64(jitter.clamp(0.0, 1.0)),
+    };
+    (elapsed + wait <= window(class)).then_some(wait)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tries(class: Class) -> (u32, Duration) {
+        let (mut attempts, mut elapsed) = (1, Duration::ZERO);
+        while let Some(wait) = after(class, attempts, elapsed, 0.0) {
+            attempts += 1;
+            elapsed += wait;
+        }
+        (attempts, elapsed)
+    }
+
+    #[test]
+    fn the_first_waits_are_1_5_15_and_60_minutes() {
+        let waits: Vec<_> =
+            (1..6).filter_map(|n| after(Class::Service, n, Duration::ZERO, 0.0)).map(|w| w.as_secs() / 60).collect();
+        assert_eq!(waits, [1, 5, 15, 60, 60]);
+        assert_eq!(after(Class::Service, 9, Duration::ZERO, 1.0), Some(70 * MINUTE));
+    }
+
+    #[test]
+    fn what_can_be_refused_is_tried_for_a_day_and_the_service_side_for_five() {
+        let (_, marketing) = tries(Class::Marketing);
+        assert!(marketing > 22 * HOUR && marketing <= DAY);
+        let (_, notice) = tries(Class::Notice);
+        assert!(notice > 4 * DAY && notice <= 5 * DAY);
+    }
+}

@@ -1,0 +1,127 @@
+//! The states of a delivery. Pure.
+
+use std::fmt;
+use std::str::FromStr;
+
+use sea_orm::DeriveValueType;
+use serde::{Deserialize, Serialize};
+
+use crate::decision::UnknownWord;
+
+/// Where a delivery is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, DeriveValueType, utoipa::ToSchema)]
+#[sea_orm(value_type = "String")]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Waits for its time and a worker.
+    Queued,
+    /// Claimed by a worker.
+    Sending,
+    /// The relay took it over.
+    Sent,
+    /// The decision said no.
+    Suppressed,
+    /// Refused for good, tried long enough, or it cannot be rendered.
+    Failed,
+    /// Perhaps sent, perhaps not; what can be refused is never tried again.
+    Unknown,
+    /// Its time was over before it was sent.
+    Expired,
+    /// Its campaign was cancelled.
+    Cancelled,
+}
+
+impl State {
+    /// Every state.
+    pub const ALL: [Self; 8] = [
+        Self::Queued,
+        Self::Sending,
+        Self::Sent,
+        Self::Suppressed,
+        Self::Failed,
+        Self::Unknown,
+        Self::Expired,
+        Self::Cancelled,
+    ];
+
+    /// The word used in the API and in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Sending => "sending",
+            Self::Sent => "sent",
+            Self::Suppressed => "suppressed",
+            Self::Failed => "failed",
+            Self::Unknown => "unknown",
+            Self::Expired => "expired",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether nothing more will happen to it by itself.
+    pub fn is_final(self) -> bool {
+        !matches!(self, Self::Queued | Self::Sending)
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for State {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        Self::ALL
+            .into_iter()
+            .find(|state| state.as_str() == text)
+            .ok_or_else(|| UnknownWord(format!("{text:?} is no state of a delivery")))
+    }
+}
+
+/// How many deliveries of a mailing are in which state. The states add up to the total.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Counts {
+    /// All of them.
+    pub total: u64,
+    /// Waiting.
+    pub queued: u64,
+    /// With a worker.
+    pub sending: u64,
+    /// Taken over by the relay.
+    pub sent: u64,
+    /// Not sent because the decision said no.
+    pub suppressed: u64,
+    /// Refused for good, tried long enough, or not renderable.
+    pub failed: u64,
+    /// Perhaps sent.
+    pub unknown: u64,
+    /// Too late.
+    pub expired: u64,
+    /// Cancelled with the campaign.
+    pub cancelled: u64,
+}
+
+impl Counts {
+    /// Adds `n` deliveries in this state.
+    pub fn add(&mut self, state: State, n: u64) {
+        self.total += n;
+        *match state {
+            State::Queued => &mut self.queued,
+            State::Sending => &mut self.sending,
+            State::Sent => &mut self.sent,
+            State::Suppressed => &mut self.suppressed,
+            State::Failed => &mut self.failed,
+            State::Unknown => &mut self.unknown,
+            State::Expired => &mut self.expired,
+            State::Cancelled => &mut self.cancelled,
+        } += n;
+    }
+
+    /// How many will not move any more by themselves.
+    pub fn settled(&self) -> u64 {
+        self.total - self.queued - self.sending
+    }
+}

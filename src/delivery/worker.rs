@@ -1,0 +1,1 @@
+//! The worker: claims, decides, hands over, settles.
