@@ -161,7 +161,7 @@ pub async fn change_standing(
 ) -> Result<Option<Rest>, DbErr> {
     let db = &app.db;
     let txn = db.begin_opt_out().await?;
-    let Some(address_hash) = crate::recipient::rows::set_standing(&txn, db, recipient, standing).await? else {
+    let Some(address_hash) = crate::opt_out::rows::set_standing(&txn, db, recipient, standing).await? else {
         return Ok(None);
     };
     txn.commit().await?;
@@ -259,7 +259,10 @@ mod tests {
     #[test]
     fn a_standing_stops_what_the_decision_says() {
         assert!(stopped_by(Standing::Active).is_empty());
-        assert_eq!(stopped_by(Standing::Restricted), [Class::Relationship, Class::Reminder, Class::Marketing]);
+        assert_eq!(
+            stopped_by(Standing::Restricted),
+            [Class::Relationship, Class::Reminder, Class::Marketing]
+        );
         assert_eq!(stopped_by(Standing::Erased).len(), Class::ALL.len());
     }
 }

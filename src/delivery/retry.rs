@@ -43,8 +43,10 @@ mod tests {
 
     #[test]
     fn the_first_waits_are_1_5_15_and_60_minutes() {
-        let waits: Vec<_> =
-            (1..6).filter_map(|n| after(Class::Service, n, Duration::ZERO, 0.0)).map(|w| w.as_secs() / 60).collect();
+        let waits: Vec<_> = (1..6)
+            .filter_map(|n| after(Class::Service, n, Duration::ZERO, 0.0))
+            .map(|w| w.as_secs() / 60)
+            .collect();
         assert_eq!(waits, [1, 5, 15, 60, 60]);
         assert_eq!(after(Class::Service, 9, Duration::ZERO, 1.0), Some(70 * MINUTE));
     }

@@ -10,4 +10,6 @@ pub use enqueue::{cancel_some, enqueue, expire_some, retry_failed};
 pub use entities::delivery;
 pub use hold::{Attempt, Claimed, Fate, begin, claim, claimed_by, give_back, renew, settle};
 pub use look::{Covered, InFlight, Look, look, take_back};
-pub use view::{AttemptView, DeliveryFilter, DeliveryView, beat, counts, get, last_beat, list, suppressed_by};
+pub use view::{
+    AttemptView, DeliveryFilter, DeliveryView, beat, counts, get, last_beat, list, suppressed_by,
+};

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::decision::UnknownWord;
 
 /// Where a delivery is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, DeriveValueType, utoipa::ToSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, DeriveValueType, utoipa::ToSchema,
+)]
 #[sea_orm(value_type = "String")]
 #[serde(rename_all = "snake_case")]
 pub enum State {

@@ -194,9 +194,8 @@ pub struct Stood {
 /// later opt-in of any scope that meets it.
 pub fn stands_already(all: &[Stood], scope: Scope) -> Option<&Stood> {
     let own = all.iter().find(|stood| stood.scope == scope && stood.said == Said::OptOut)?;
-    let lifted = all
-        .iter()
-        .any(|other| other.said == Said::OptIn && other.seq > own.seq && other.scope.meets(scope));
+    let lifted =
+        all.iter().any(|other| other.said == Said::OptIn && other.seq > own.seq && other.scope.meets(scope));
     (!lifted).then_some(own)
 }
 

@@ -6,7 +6,10 @@ mod record;
 
 pub use entities::event;
 pub use facts::{Wanted, facts_of};
-pub use record::{Recorded, Undone, record_failure, record_opt_in, record_opt_out, revive, revive_window, undo};
+pub use record::{
+    Recorded, Undone, record_failure, record_opt_in, record_opt_out, revive, revive_window, set_standing,
+    undo,
+};
 
 use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder};
 

@@ -11,9 +11,7 @@ use crate::clock::{Timestamp, micros};
 use crate::db::{Db, Write};
 use crate::decision::{Class, Reason};
 use crate::delivery::State;
-use crate::id::{
-    AttemptId, BrandId, ContentId, DeliveryId, LeaseToken, MailingId, RecipientId, TopicId,
-};
+use crate::id::{AttemptId, BrandId, ContentId, DeliveryId, LeaseToken, MailingId, RecipientId, TopicId};
 
 /// Ended leases that one claim decides at most.
 const ENDED_AT_ONCE: u64 = 1_000;

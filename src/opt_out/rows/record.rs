@@ -10,7 +10,8 @@ use super::standing_words;
 use crate::address::AddressHash;
 use crate::clock::Timestamp;
 use crate::db::{Db, Write};
-use crate::id::{DeliveryId, OptEventId};
+use crate::decision::Standing;
+use crate::id::{DeliveryId, OptEventId, RecipientId};
 use crate::opt_out::events::{OptIn, OptOut, Scope, Stood, stands_already};
 
 /// What was recorded.
@@ -44,36 +45,37 @@ pub async fn record_opt_out(txn: &Write, db: &Db, asked: &OptOut) -> Result<Reco
     let before = standing_words(&**txn, &asked.address_hash).await?;
     let mut answered: Option<Recorded> = None;
     for &scope in &asked.scopes {
-        let recorded = match stands_already(&before, scope).filter(|stood| stood.complaint || !asked.complaint) {
-            Some(stood) => Recorded {
-                id: stood.event,
-                recorded_at: recorded_at(txn, stood.event).await?,
-                new: false,
-                overruled: Vec::new(),
-            },
-            None => {
-                let id = person
-                    .say(Event {
-                        said: "opt_out",
-                        scope,
-                        channel: asked.channel.as_str(),
-                        complaint: asked.complaint,
-                        note: asked.note.clone(),
-                        evidence: None,
-                        undoes: None,
-                        delivery: asked.delivery,
-                        requested_at: asked.requested_at,
-                        actor: &asked.actor,
-                    })
-                    .await?;
-                Recorded {
-                    id,
-                    recorded_at: person.now,
-                    new: true,
-                    overruled: overruled(txn, &before, scope).await?,
+        let recorded =
+            match stands_already(&before, scope).filter(|stood| stood.complaint || !asked.complaint) {
+                Some(stood) => Recorded {
+                    id: stood.event,
+                    recorded_at: recorded_at(txn, stood.event).await?,
+                    new: false,
+                    overruled: Vec::new(),
+                },
+                None => {
+                    let id = person
+                        .say(Event {
+                            said: "opt_out",
+                            scope,
+                            channel: asked.channel.as_str(),
+                            complaint: asked.complaint,
+                            note: asked.note.clone(),
+                            evidence: None,
+                            undoes: None,
+                            delivery: asked.delivery,
+                            requested_at: asked.requested_at,
+                            actor: &asked.actor,
+                        })
+                        .await?;
+                    Recorded {
+                        id,
+                        recorded_at: person.now,
+                        new: true,
+                        overruled: overruled(txn, &before, scope).await?,
+                    }
                 }
-            }
-        };
+            };
         answered.get_or_insert(recorded);
     }
     person.unlock().await?;
@@ -190,14 +192,31 @@ pub async fn revive_window(txn: &Write, since: Timestamp, until: Timestamp) -> R
     Ok(done.rows_affected())
 }
 
+/// Changes a person's standing. Returns the hash of their address, or none for an unknown recipient. Only
+/// [`crate::fence`] calls it, since a change may stop messages under way.
+///
+/// # Errors
+/// The database's own.
+pub async fn set_standing(
+    txn: &Write,
+    db: &Db,
+    recipient: RecipientId,
+    standing: Standing,
+) -> Result<Option<AddressHash>, DbErr> {
+    let sql = format!(
+        "UPDATE recipients SET standing = $2, updated_at = {} WHERE id = $1 RETURNING address_hash",
+        db.now_sql()
+    );
+    let values = [recipient.0.into(), standing.as_str().into()];
+    let row = txn.query_one_raw(Statement::from_sql_and_values(db.backend(), sql, values)).await?;
+    row.map(|row| Ok(AddressHash(row.try_get("", "address_hash")?))).transpose()
+}
+
 async fn touch(txn: &Write, hash: &AddressHash) -> Result<(), DbErr> {
-    let sql = "INSERT INTO addresses (address_hash, last_seq, failures) VALUES ($1, 0, 0) ON CONFLICT DO NOTHING";
-    txn.execute_raw(Statement::from_sql_and_values(
-        txn.get_database_backend(),
-        sql,
-        [hash.0.clone().into()],
-    ))
-    .await?;
+    let sql =
+        "INSERT INTO addresses (address_hash, last_seq, failures) VALUES ($1, 0, 0) ON CONFLICT DO NOTHING";
+    txn.execute_raw(Statement::from_sql_and_values(txn.get_database_backend(), sql, [hash.0.clone().into()]))
+        .await?;
     Ok(())
 }
 
