@@ -1,0 +1,197 @@
+//! What an upsert says of a person, and what that changes about what is stored.
+//!
+//! Pure. What is not said stays as it is. An upsert says nothing of opt-outs and of the standing; those have ways of
+//! their own.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::rows::{Recipient, RecipientBrand};
+use crate::address::EmailAddress;
+use crate::id::{BrandId, RecipientId};
+
+/// What is said of a person; whatever is `None`, empty or `Unsaid` leaves what is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Upsert {
+    /// The address; an address that is known already keeps its first spelling.
+    pub address: EmailAddress,
+    /// The name; `Some(None)` takes it away.
+    pub name: Option<Option<String>>,
+    /// The id in the company's own system; `Some(None)` takes it away.
+    pub external_id: Option<Option<String>>,
+    /// The language tag; `Some(None)` takes it away.
+    pub locale: Option<Option<String>>,
+    /// All tags.
+    pub tags: Option<Vec<String>>,
+    /// Attributes, laid over those stored key by key; null takes a key away.
+    pub attributes: Map<String, Value>,
+    /// Versions of policies accepted at sign-up, laid over those stored; null takes a key away.
+    pub policies: Map<String, Value>,
+    /// Which brands the person belongs to.
+    pub membership: Membership,
+    /// Of which brands the person is a customer.
+    pub customer_of: CustomerOf,
+}
+
+impl Upsert {
+    /// Says nothing but the address.
+    pub fn new(address: EmailAddress) -> Self {
+        Self {
+            address,
+            name: None,
+            external_id: None,
+            locale: None,
+            tags: None,
+            attributes: Map::new(),
+            policies: Map::new(),
+            membership: Membership::Unsaid,
+            customer_of: CustomerOf::Unsaid,
+        }
+    }
+}
+
+/// Which brands a person belongs to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Membership {
+    /// As stored; somebody new belongs to every brand.
+    #[default]
+    Unsaid,
+    /// Every brand, those to come included.
+    Every,
+    /// These and no others.
+    Only(Vec<BrandId>),
+    /// This one and those stored; somebody new belongs to it alone. What a key bound to one brand says.
+    Join(BrandId),
+}
+
+/// Of which brands a person is a customer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum CustomerOf {
+    /// As stored; somebody new is nobody's customer.
+    #[default]
+    Unsaid,
+    /// Of these and no others.
+    Only(Vec<BrandId>),
+    /// Of this one or not; the others as stored. What a key bound to one brand says.
+    One(BrandId, bool),
+}
+
+/// What an upsert did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The person is new.
+    Created,
+    /// Something about the person changed.
+    Updated,
+    /// All of it was stored already.
+    Unchanged,
+    /// The person was erased: nothing was stored, so that an import does not bring back what erasure took away.
+    Erased,
+}
+
+/// The answer to an upsert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Upserted {
+    /// The person.
+    pub id: RecipientId,
+    /// What was done.
+    pub outcome: Outcome,
+}
+
+impl Upsert {
+    /// Whether it says anything of brands.
+    pub(super) fn speaks_of_brands(&self) -> bool {
+        self.membership != Membership::Unsaid || self.customer_of != CustomerOf::Unsaid
+    }
+}
+
+/// Lays what is said over the person and tells whether anything differs.
+pub(super) fn lay_over(person: &mut Recipient, said: &Upsert) -> bool {
+    let mut differs = false;
+    let mut set = |stored: &mut Option<String>, said: &Option<Option<String>>| {
+        if let Some(said) = said
+            && stored != said
+        {
+            stored.clone_from(said);
+            differs = true;
+        }
+    };
+    set(&mut person.name, &said.name);
+    set(&mut person.external_id, &said.external_id);
+    set(&mut person.locale, &said.locale);
+    if let Some(tags) = &said.tags {
+        let tags = Value::from(tags.clone());
+        if person.tags != tags {
+            person.tags = tags;
+            differs = true;
+        }
+    }
+    differs |= merge(&mut person.attributes, &said.attributes);
+    differs |= merge(&mut person.policies, &said.policies);
+    differs
+}
+
+/// What is said of brands: sets `every_brand` and gives the ties that differ from those stored.
+pub(super) fn lay_ties(
+    person: &mut Recipient,
+    stored: &[RecipientBrand],
+    said: &Upsert,
+) -> Vec<RecipientBrand> {
+    let mut ties: BTreeMap<BrandId, RecipientBrand> =
+        stored.iter().map(|tie| (tie.brand_id, tie.clone())).collect();
+    let id = person.id;
+    let blank = |brand_id| RecipientBrand { recipient_id: id, brand_id, belongs: false, customer: false };
+    match &said.membership {
+        Membership::Unsaid => {}
+        Membership::Every => person.every_brand = true,
+        Membership::Only(brands) => {
+            person.every_brand = false;
+            for tie in ties.values_mut() {
+                tie.belongs = false;
+            }
+            for &brand in brands {
+                ties.entry(brand).or_insert_with(|| blank(brand)).belongs = true;
+            }
+        }
+        &Membership::Join(brand) => {
+            if !person.every_brand {
+                ties.entry(brand).or_insert_with(|| blank(brand)).belongs = true;
+            }
+        }
+    }
+    match &said.customer_of {
+        CustomerOf::Unsaid => {}
+        CustomerOf::Only(brands) => {
+            for tie in ties.values_mut() {
+                tie.customer = false;
+            }
+            for &brand in brands {
+                ties.entry(brand).or_insert_with(|| blank(brand)).customer = true;
+            }
+        }
+        &CustomerOf::One(brand, customer) => {
+            if customer || ties.contains_key(&brand) {
+                ties.entry(brand).or_insert_with(|| blank(brand)).customer = customer;
+            }
+        }
+    }
+    ties.into_values().filter(|tie| !stored.contains(tie)).collect()
+}
+
+/// Lays `said` over the object `stored`, key by key; null takes a key away.
+fn merge(stored: &mut Value, said: &Map<String, Value>) -> bool {
+    if !stored.is_object() {
+        *stored = Value::Object(Map::new());
+    }
+    let Some(object) = stored.as_object_mut() else { return false };
+    let mut differs = false;
+    for (key, value) in said {
+        differs |= if value.is_null() {
+            object.remove(key).is_some()
+        } else {
+            object.insert(key.clone(), value.clone()).as_ref() != Some(value)
+        };
+    }
+    differs
+}
