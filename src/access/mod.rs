@@ -1,1 +1,4 @@
-//! API keys, roles, who did what.
+//! API keys and the record of who did what.
+
+pub mod api;
+pub mod rows;

@@ -2,9 +2,17 @@
 
 use std::fmt;
 
+use axum::extract::FromRequestParts;
+use axum::http::header;
+use axum::http::request::Parts;
+use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 
 use super::Problem;
+use crate::access;
+use crate::app::App;
 use crate::decision::UnknownWord;
 use crate::id::BrandId;
 
@@ -65,7 +73,7 @@ impl std::str::FromStr for Role {
 /// The holder of a key. An extractor: without a valid key the answer is 401.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    /// Who is recorded as having done it, such as `key:crm` or `cli`.
+    /// Who is recorded as having done it, such as `key:crm/1f2e3d4c5b` (name and prefix) or `cli`; one for each key.
     pub actor: String,
     /// What the key may do.
     pub role: Role,
@@ -89,4 +97,50 @@ impl Caller {
     pub fn sees(&self, brand: BrandId) -> bool {
         self.brand.is_none_or(|own| own == brand)
     }
+
+    /// Whether the key sees what belongs to no brand, or to all: one that is bound to a brand does not.
+    pub fn sees_every_brand(&self) -> bool {
+        self.brand.is_none()
+    }
+
+    /// Whose key `parts` carry.
+    async fn of(parts: &Parts, app: &App) -> Result<Self, Problem> {
+        let key = bearer(parts).ok_or_else(Problem::unauthorized)?;
+        if let Some(admin) = &app.settings.admin_key
+            && same(key, admin.expose_secret())
+        {
+            return Ok(Self { actor: "key:admin".to_owned(), role: Role::Admin, brand: None });
+        }
+        let row = access::rows::key_of(app.db.reads(), key).await?.ok_or_else(Problem::unauthorized)?;
+        let role = row.role.parse().map_err(|_| {
+            tracing::error!(key = %row.id, "the role of an API key is none that this program knows");
+            Problem::unauthorized()
+        })?;
+        Ok(Self { actor: format!("key:{}/{}", row.name, row.prefix), role, brand: row.brand_id })
+    }
+}
+
+impl FromRequestParts<App> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        if let Some(known) = parts.extensions.get::<Self>() {
+            return Ok(known.clone());
+        }
+        let caller = Self::of(parts, app).await?;
+        parts.extensions.insert(caller.clone());
+        Ok(caller)
+    }
+}
+
+/// The key of `Authorization: Bearer KEY` (RFC 6750 §2.1).
+fn bearer(parts: &Parts) -> Option<&str> {
+    let (scheme, key) = parts.headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    let key = key.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !key.is_empty()).then_some(key)
+}
+
+/// Compares hashes in constant time, so that not even the length of the secret shows.
+fn same(given: &str, secret: &str) -> bool {
+    Sha256::digest(given).ct_eq(&Sha256::digest(secret)).into()
 }

@@ -1,9 +1,19 @@
 //! The web service: router, OpenAPI, problems, callers, idempotency, pages, health.
 
 pub mod caller;
+pub mod check;
 mod colour;
+mod idempotency;
+mod json;
+mod list;
 pub mod page;
+mod params;
 pub mod problem;
+pub mod router;
 
 pub use caller::{Caller, Role};
+pub use idempotency::NewId;
+pub use json::{Json, MAX_BODY, OptionalJson, read};
+pub use list::{List, Paging};
+pub use params::{Path, Query};
 pub use problem::{FieldError, Problem};

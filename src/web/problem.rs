@@ -73,6 +73,51 @@ impl Problem {
         Self::new(StatusCode::FORBIDDEN, "forbidden", "This key may not do that", detail)
     }
 
+    /// 400: the request cannot be read at all.
+    pub fn malformed(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "malformed", "The request cannot be read", detail)
+    }
+
+    /// 401: no key, or none that counts.
+    pub fn unauthorized() -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthorized",
+            "An API key is needed",
+            "Give a key that is not revoked as `Authorization: Bearer KEY`.",
+        )
+    }
+
+    /// 413: more than `max` octets.
+    pub fn too_large(max: usize) -> Self {
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too-large",
+            "The body is too large",
+            format!("At most {max} octets are taken here."),
+        )
+    }
+
+    /// 415: another content type is needed.
+    pub fn unsupported(wanted: &str) -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported-media-type",
+            "The content type cannot be used",
+            format!("Send the body with Content-Type: {wanted}."),
+        )
+    }
+
+    /// 500: a fault of the program; what it was stands in the log.
+    pub fn internal() -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "The program failed",
+            "This is a fault of the program, not of the request. Its log says more.",
+        )
+    }
+
     /// 503: the store did not commit; try again.
     pub fn unavailable() -> Self {
         Self::new(
@@ -99,6 +144,9 @@ impl IntoResponse for Problem {
         response
             .headers_mut()
             .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }

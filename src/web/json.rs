@@ -1,0 +1,207 @@
+//! JSON bodies: read strictly, with errors that point at the field.
+//!
+//! A wrong content type is 415, a body over the limit 413, what is not JSON 400 with line and column, and JSON of
+//! another shape 422 with a pointer. Bodies that refuse what they do not know carry `#[serde(deny_unknown_fields)]`.
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_path_to_error::{Path, Segment};
+
+use super::{FieldError, Problem};
+
+/// Longest JSON body in octets. Streamed uploads have no such limit.
+pub const MAX_BODY: usize = 1024 * 1024;
+
+/// A JSON body, as an extractor and as an answer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Json<T>(pub T);
+
+/// A JSON body that may be absent together with its content type; then it is the default.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OptionalJson<T>(pub T);
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        match serde_json::to_vec(&self.0) {
+            Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
+            Err(error) => {
+                tracing::error!(%error, "an answer could not be written as JSON");
+                Problem::internal().into_response()
+            }
+        }
+    }
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        must_be_json(request.headers())?;
+        read(&body(request, state).await?).map(Self)
+    }
+}
+
+impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJson<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let typed = must_be_json(request.headers());
+        let body = body(request, state).await?;
+        if body.is_empty() {
+            return Ok(Self::default());
+        }
+        typed?;
+        read(&body).map(Self)
+    }
+}
+
+/// Reads JSON text that was taken from a request by other means.
+///
+/// # Errors
+/// 400 when it is not JSON, 422 when it is of another shape.
+pub fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
+    let mut json = serde_json::Deserializer::from_slice(text);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let pointer = pointer(error.path());
+        shape_problem(pointer, error.inner())
+    })?;
+    json.end().map_err(|error| shape_problem(String::new(), &error))?;
+    Ok(value)
+}
+
+async fn body<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
+    Bytes::from_request(request, state).await.map_err(|rejection| {
+        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            Problem::too_large(MAX_BODY)
+        } else {
+            Problem::malformed("The body ended before it was whole.")
+        }
+    })
+}
+
+fn must_be_json(headers: &HeaderMap) -> Result<(), Problem> {
+    let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let essence = given.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    let json =
+        essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"));
+    if json { Ok(()) } else { Err(Problem::unsupported("application/json")) }
+}
+
+fn shape_problem(mut pointer: String, error: &serde_json::Error) -> Problem {
+    if !error.is_data() {
+        // The text of a syntax error names line and column.
+        return Problem::malformed(format!("The body is not JSON: {error}."));
+    }
+    let text = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    let reason = text.strip_suffix(&place).unwrap_or(&text);
+    let (name, reason) = named_field(reason);
+    if let Some(name) = name {
+        let step = format!("/{}", escaped(name));
+        if !pointer.ends_with(&step) || reason == MISSING {
+            pointer.push_str(&step);
+        }
+    }
+    Problem::fields(vec![FieldError { pointer, reason }])
+}
+
+const MISSING: &str = "is missing";
+
+/// The field that the error of a derived `Deserialize` is about, when it names one, and the reason in our words.
+fn named_field(reason: &str) -> (Option<&str>, String) {
+    let quoted = |rest: &'_ str| rest.find('`').map(|end| end);
+    if let Some(rest) = reason.strip_prefix("missing field `")
+        && let Some(end) = quoted(rest)
+    {
+        return (Some(&rest[..end]), MISSING.to_owned());
+    }
+    if let Some(rest) = reason.strip_prefix("unknown field `")
+        && let Some(end) = quoted(rest)
+    {
+        let known = rest[end..].trim_start_matches(['`', ',', ' ']);
+        return (Some(&rest[..end]), format!("is not known here; {known}"));
+    }
+    (None, reason.to_owned())
+}
+
+/// The JSON pointer (RFC 6901) of a path.
+fn pointer(path: &Path) -> String {
+    let mut pointer = String::new();
+    for segment in path {
+        match segment {
+            Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
+            Segment::Map { key } => pointer.push_str(&format!("/{}", escaped(key))),
+            Segment::Enum { .. } | Segment::Unknown => {}
+        }
+    }
+    pointer
+}
+
+fn escaped(key: &str) -> String {
+    key.replace('~', "~0").replace('/', "~1")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only read into")]
+    struct Outer {
+        name: String,
+        #[serde(default)]
+        to: Vec<Inner>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only read into")]
+    struct Inner {
+        email: String,
+    }
+
+    fn refused(text: &str) -> (u16, String, String) {
+        let problem = read::<Outer>(text.as_bytes()).unwrap_err();
+        let field = problem.errors.first().cloned();
+        (
+            problem.status,
+            field.as_ref().map(|f| f.pointer.clone()).unwrap_or_default(),
+            field.map(|f| f.reason).unwrap_or(problem.detail),
+        )
+    }
+
+    #[test]
+    fn a_wrong_field_is_named_by_its_pointer() {
+        assert_eq!(refused("{}"), (422, "/name".into(), "is missing".into()));
+        assert_eq!(
+            refused(r#"{"name":"n","to":[{"email":"e"},{}]}"#),
+            (422, "/to/1/email".into(), "is missing".into())
+        );
+        let (status, pointer, reason) = refused(r#"{"name":"n","to":[{"email":"e","cc/bcc":1}]}"#);
+        assert_eq!((status, pointer.as_str()), (422, "/to/0/cc~1bcc"));
+        assert!(reason.starts_with("is not known here; expected `email`"), "{reason}");
+        let (status, pointer, reason) = refused(r#"{"nome":"n"}"#);
+        assert_eq!((status, pointer.as_str()), (422, "/nome"));
+        assert!(reason.contains("`name`"), "{reason}");
+        let (status, pointer, reason) = refused(r#"{"name":7}"#);
+        assert_eq!((status, pointer.as_str()), (422, "/name"));
+        assert!(reason.contains("expected a string"), "{reason}");
+    }
+
+    #[test]
+    fn what_is_not_json_is_refused_with_line_and_column() {
+        let (status, _, detail) = refused("{\"name\":\n}");
+        assert_eq!(status, 400);
+        assert!(detail.contains("line 2 column 1"), "{detail}");
+        assert_eq!(refused("").0, 400);
+        assert_eq!(refused(r#"{"name":"n"} x"#).0, 400);
+        assert_eq!(refused(&"[".repeat(1000)).0, 422);
+    }
+}
