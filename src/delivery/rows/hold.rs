@@ -225,6 +225,8 @@ pub enum Fate {
     Again(Duration),
     /// Nobody knows whether it was sent. What can be refused ends here; the service side is tried again after this long.
     Unknown(Duration),
+    /// Nobody knows whether it was sent, and the time to try again is over.
+    Doubtful,
 }
 
 /// What an attempt brought, to be kept with it.
@@ -265,6 +267,7 @@ pub async fn settle(
         Fate::Suppressed(reason) => (plain(State::Suppressed), Some(reason.as_str().to_owned()), None, false),
         Fate::Failed(why) => (plain(State::Failed), Some(why.clone()), None, false),
         Fate::Again(wait) => (State::Queued, None, Some(*wait), false),
+        Fate::Doubtful => (State::Unknown, Some("outcome_unknown".to_owned()), None, true),
         Fate::Unknown(_) if refusable => (State::Unknown, Some("outcome_unknown".to_owned()), None, true),
         Fate::Unknown(wait) => (State::Queued, Some("outcome_unknown".to_owned()), Some(*wait), true),
     };
