@@ -5,7 +5,7 @@
 //! urlencoded or as multipart/form-data with any boundary, with or without preamble.
 
 /// The fields that matter, as far as they could be read.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Form {
     /// `List-Unsubscribe=One-Click` (RFC 8058 §3.1): a mail program sent it, not the page.
     pub one_click: bool,
@@ -152,7 +152,10 @@ mod tests {
             (URLENCODED, "List-Unsubscribe=One-Click".to_owned()),
             ("", "List-Unsubscribe=One-Click".to_owned()),
             (URLENCODED, "list-unsubscribe=one-click\r\n".to_owned()),
-            ("application/x-www-form-urlencoded; charset=utf-8", "x=1&List-Unsubscribe=One%2DClick".to_owned()),
+            (
+                "application/x-www-form-urlencoded; charset=utf-8",
+                "x=1&List-Unsubscribe=One%2DClick".to_owned(),
+            ),
             ("multipart/form-data; boundary=b1", multipart("b1")),
             ("multipart/form-data; boundary=\"b 1\"", multipart("b 1")),
             ("Multipart/Form-Data; charset=utf-8; Boundary=b1", multipart("b1")),

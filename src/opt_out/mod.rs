@@ -8,6 +8,9 @@
 //! [`crate::fence`].
 
 pub mod events;
+pub mod form;
+pub mod pages;
 pub mod rows;
+pub mod words;
 
 pub use events::{Channel, OptIn, OptOut, Scope, Stood};

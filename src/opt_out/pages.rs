@@ -5,7 +5,6 @@
 //! that are never deleted. It never redirects, sets no cookie, needs none, and keeps no IP address.
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -18,13 +17,14 @@ use std::time::Duration;
 
 use super::events::stands_already;
 use super::form::{AskedScope, Form};
-use super::words::{OptOutAnswer, ScopeWords};
-use super::{Channel, OptOut, Scope, Stood, rows};
+use super::rows::{self, Undone};
+use super::words::OptOutAnswer;
+use super::{Channel, OptOut, Scope, Stood};
 use crate::address::mask;
 use crate::app::App;
 use crate::brand::{self, Brand, Topic};
 use crate::clock::{Instant, Timestamp};
-use crate::decision::{self, Class, Said};
+use crate::decision::Said;
 use crate::fence::{self, Answer};
 use crate::link::{Link, Purpose};
 use crate::recipient;
@@ -163,8 +163,139 @@ async fn act(
     json: bool,
     arrived: Instant,
     https: bool,
-) -> Result<Response, Box<dyn std::error::Error + Send + Sync>> {
-    todo!()
+) -> Result<Response, DbErr> {
+    let subject = Subject::load(app, link, https).await?;
+    if form.undo {
+        let undone = fence::undo(app, &link.address_hash, link.delivery, ACTOR).await?;
+        tracing::info!(delivery = %link.delivery, scopes = undone.scopes.len(), "an opt-out was taken back");
+        if form.scope.is_none() {
+            return taken_back(app, &subject, &undone, json).await;
+        }
+    }
+    let asked = form.scope.unwrap_or_else(|| subject.default_scope());
+    let scopes = scopes(link, asked);
+    let channel = if form.page { Channel::Page } else { Channel::OneClick };
+    let opt_out = OptOut {
+        address_hash: link.address_hash.clone(),
+        scopes: scopes.clone(),
+        channel,
+        complaint: false,
+        note: None,
+        requested_at: None,
+        delivery: Some(link.delivery),
+        actor: ACTOR.to_owned(),
+    };
+    let answer = fence::opt_out(app, &opt_out, arrived).await?;
+    tracing::info!(
+        delivery = %link.delivery, brand = %link.brand, topic = %link.topic, scope = asked.as_str(), %channel,
+        new = answer.new, settled = answer.rest.settled(), "opted out through a message"
+    );
+    if json {
+        let on = app.db.opt_out_reads();
+        let answer = OptOutAnswer {
+            id: answer.id,
+            scope: rows::words_of(on, scopes[0]).await?,
+            channel,
+            recorded_at: answer.recorded_at,
+            settled: answer.rest.settled(),
+            in_flight: rows::flights_in_words(on, answer.rest.deliveries()).await?,
+        };
+        return Ok(as_json(&answer, https));
+    }
+    done(app, link, &subject, asked, &answer).await
+}
+
+/// The page after an opt-out.
+async fn done(
+    app: &App,
+    link: &Link,
+    subject: &Subject,
+    asked: AskedScope,
+    answer: &Answer,
+) -> Result<Response, DbErr> {
+    let on = app.db.opt_out_reads();
+    let mut flights = Vec::new();
+    for (_, topic, _) in answer.rest.deliveries() {
+        let topic = brand::rows::topic_by_id(on, topic).await?;
+        flights.push(json!({ "topic": topic.map(|topic| topic.name) }));
+    }
+    let stopped = match asked {
+        AskedScope::Topic => "done.stopped.topic",
+        AskedScope::Brand => "done.stopped.brand",
+        AskedScope::All => "done.stopped.all",
+    };
+    let more = json!({
+        "date": newer(&answer.overruled, link),
+        "flights": flights,
+        "stopped": [stopped],
+        "comes": still_coming(app, link, subject).await?,
+        "choices": choices(asked),
+    });
+    Ok(subject.page("done", "done.title", more))
+}
+
+/// What still comes and why, by what stands now.
+async fn still_coming(app: &App, link: &Link, subject: &Subject) -> Result<Vec<Value>, DbErr> {
+    let on = app.db.opt_out_reads();
+    let standing = rows::standing_words(on, &link.address_hash).await?;
+    let stopped_all = stands_already(&standing, Scope::All).is_some();
+    let stopped_brand = stopped_all || stands_already(&standing, Scope::Brand(link.brand)).is_some();
+    let mut comes = Vec::new();
+    if !subject.topic.class.can_be_refused() {
+        comes.push(json!({ "text": "done.comes.this" }));
+    }
+    comes.push(json!({ "text": "done.comes.service" }));
+    for (brand, topic) in rows::kept_for_customer(on, &link.address_hash).await? {
+        comes.push(json!({ "text": "done.comes.kept", "topic": topic, "brand": brand }));
+    }
+    if !stopped_brand {
+        comes.push(json!({ "text": "done.comes.topics" }));
+    }
+    if !stopped_all {
+        comes.push(json!({ "text": "done.comes.brands" }));
+    }
+    Ok(comes)
+}
+
+/// The buttons of the done page: the narrower scopes, the wider ones, the undo. A narrower one first takes back what
+/// this link did.
+fn choices(asked: AskedScope) -> Value {
+    let only = |scope: &str, text: &str| json!({ "undo": true, "scope": scope, "text": text });
+    let also = |scope: &str, text: &str| json!({ "undo": false, "scope": scope, "text": text });
+    let mut choices = match asked {
+        AskedScope::Topic => vec![also("brand", "done.also.brand"), also("all", "done.also.all")],
+        AskedScope::Brand => vec![only("topic", "done.only.topic"), also("all", "done.also.all")],
+        AskedScope::All => vec![only("topic", "done.only.topic"), only("brand", "done.only.brand")],
+    };
+    choices.push(json!({ "undo": true, "scope": null, "text": "done.undo" }));
+    Value::Array(choices)
+}
+
+/// The answer after an undo.
+async fn taken_back(app: &App, subject: &Subject, undone: &Undone, json: bool) -> Result<Response, DbErr> {
+    let still: Vec<Scope> =
+        undone.still.iter().filter(|stood| stood.said == Said::OptOut).map(|stood| stood.scope).collect();
+    if json {
+        let on = app.db.opt_out_reads();
+        let mut words = [Vec::new(), Vec::new()];
+        for (words, scopes) in words.iter_mut().zip([&undone.scopes, &still]) {
+            for &scope in scopes {
+                words.push(rows::words_of(on, scope).await?);
+            }
+        }
+        let [taken_back, still] = words;
+        return Ok(as_json(&json!({ "taken_back": taken_back, "still_opted_out_of": still }), subject.https));
+    }
+    let concerned = Scope::Topic(subject.brand.id, subject.topic.id);
+    let still = still.iter().any(|&scope| scope.meets(concerned));
+    let more = json!({ "nothing": undone.scopes.is_empty(), "still": still });
+    Ok(subject.page("undone", "undone.title", more))
+}
+
+fn as_json(answer: &impl serde::Serialize, https: bool) -> Response {
+    let mut response = crate::web::Json(answer).into_response();
+    page::secure(&mut response, None, https);
+    response
 }
 
 /// The day of the newest of these times, when it lies after the link was made.
@@ -180,7 +311,8 @@ fn wants_json(headers: &HeaderMap) -> bool {
 /// The form in the body; none when the body is too large. What breaks off or takes too long is read as far as it came.
 async fn read_form(request: Request) -> Option<Form> {
     let headers = request.headers();
-    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or_default();
+    let text =
+        |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or_default();
     let content_type = text(header::CONTENT_TYPE).to_owned();
     if text(header::CONTENT_LENGTH).parse::<usize>().is_ok_and(|length| length > MAX_BODY) {
         return None;

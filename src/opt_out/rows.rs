@@ -2,10 +2,12 @@
 
 mod entities;
 mod facts;
+mod named;
 mod record;
 
 pub use entities::event;
 pub use facts::{Wanted, facts_of};
+pub use named::{UnknownName, explain, flights_in_words, kept_for_customer, scope_of, topic_of, words_of};
 pub use record::{
     Recorded, Undone, record_failure, record_opt_in, record_opt_out, revive, revive_window, set_standing,
     undo,

@@ -150,7 +150,7 @@ pub struct InFlightWords {
     pub delivery: DeliveryId,
     /// Its topic.
     pub topic: String,
-    /// `sending`: being handed over; `unknown`: handed over or not, the relay did not say.
+    /// `sending`: a worker still has it; `in_doubt`: handed over or not, the relay did not say.
     pub state: String,
 }
 
