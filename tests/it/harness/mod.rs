@@ -4,10 +4,12 @@
 
 mod api;
 mod database;
+mod smtp;
 mod wait;
 
 pub(crate) use api::{Answer, Api};
 pub(crate) use database::{Database, LINK_KEYS};
+pub(crate) use smtp::{Act, Gate, Options, SmtpServer, Stage, Transaction};
 pub(crate) use wait::{eventually, wait_until};
 
 /// Makes each journey a module of two tests, `on_sqlite` and `on_postgres`.

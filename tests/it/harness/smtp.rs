@@ -1,0 +1,676 @@
+//! A scripted SMTP server: a real one on a free port, that keeps every octet and misbehaves on request.
+//!
+//! ```ignore
+//! let smtp = SmtpServer::start().await;                       // answers like a good relay
+//! smtp.on(Stage::Rcpt, Act::reply(550, "5.1.1 no such user")).to("gone@example.org");
+//! let gate = Gate::new();
+//! smtp.on(Stage::FinalDot, Act::Stall(gate.clone())).once();  // holds the answer back
+//! // … settings.relay_url = smtp.url(); start sending …
+//! gate.reached().await;                                       // the message lies with the relay, unanswered
+//! gate.open();                                                // now it answers 250
+//! let mail = smtp.wait_for(3).await;                          // the first three accepted messages
+//! ```
+//!
+//! An act stands in for the good answer. The oldest rule that matches stage and recipient and is not used up acts.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
+
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
+
+use super::eventually;
+
+/// Where in a dialogue an act takes place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Instead of the greeting (on `smtps`: before the handshake when [`Act::HangUp`], else inside TLS).
+    Greeting,
+    Ehlo,
+    StartTls,
+    Auth,
+    Mail,
+    Rcpt,
+    Data,
+    /// After the first octets of the body were read; further ones are not read while it stalls.
+    Body,
+    /// After the final dot was read, instead of its answer.
+    FinalDot,
+    Rset,
+    Quit,
+}
+
+/// What the server does instead of answering well.
+#[derive(Clone, Debug)]
+pub(crate) enum Act {
+    /// Answers with this code and text.
+    Reply(u16, String),
+    /// Answers and hangs up.
+    ReplyAndHangUp(u16, String),
+    /// Hangs up without a word.
+    HangUp,
+    /// Waits for the gate, then does what it would have done.
+    Stall(Gate),
+    /// Says nothing for ever.
+    Silence,
+    /// Writes these octets as the answer, whatever they are.
+    Raw(Vec<u8>),
+}
+
+impl Act {
+    pub(crate) fn reply(code: u16, text: &str) -> Self {
+        Self::Reply(code, text.to_owned())
+    }
+
+    pub(crate) fn reply_and_hang_up(code: u16, text: &str) -> Self {
+        Self::ReplyAndHangUp(code, text.to_owned())
+    }
+
+    pub(crate) fn raw(bytes: impl Into<Vec<u8>>) -> Self {
+        Self::Raw(bytes.into())
+    }
+}
+
+/// Holds dialogues back until the test opens it; stays open then.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Gate(Arc<GateState>);
+
+#[derive(Debug, Default)]
+struct GateState {
+    waiting: AtomicUsize,
+    open: AtomicBool,
+    opened: Notify,
+}
+
+impl Gate {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Waits until a dialogue stands before the gate.
+    pub(crate) async fn reached(&self) {
+        self.reached_by(1).await;
+    }
+
+    /// Waits until so many dialogues have come to the gate.
+    pub(crate) async fn reached_by(&self, dialogues: usize) {
+        eventually("a dialogue to reach the gate", async || (self.count() >= dialogues).then_some(())).await;
+    }
+
+    /// How many dialogues have come to it so far.
+    pub(crate) fn count(&self) -> usize {
+        self.0.waiting.load(Ordering::SeqCst)
+    }
+
+    /// Lets everyone go on.
+    pub(crate) fn open(&self) {
+        self.0.open.store(true, Ordering::SeqCst);
+        self.0.opened.notify_waiters();
+    }
+
+    async fn wait(&self) {
+        let opened = self.0.opened.notified();
+        tokio::pin!(opened);
+        opened.as_mut().enable();
+        self.0.waiting.fetch_add(1, Ordering::SeqCst);
+        if !self.0.open.load(Ordering::SeqCst) {
+            opened.await;
+        }
+    }
+}
+
+/// One transaction, from MAIL on, as far as it came.
+#[derive(Clone, Debug)]
+pub(crate) struct Transaction {
+    /// Which connection it was on, from 0 in the order they came.
+    pub(crate) connection: usize,
+    /// The MAIL line's address.
+    pub(crate) from: String,
+    /// What followed the address in MAIL.
+    pub(crate) mail_parameters: String,
+    /// The RCPT line's addresses.
+    pub(crate) to: Vec<String>,
+    /// The message as sent, dots unstuffed, without the final dot.
+    pub(crate) data: Vec<u8>,
+    /// The octets after 354 as they came, with the final dot.
+    pub(crate) raw: Vec<u8>,
+    pub(crate) mail_at: Instant,
+    pub(crate) data_at: Option<Instant>,
+    /// When the final dot was read; none when it never came.
+    pub(crate) dot_at: Option<Instant>,
+    /// The code that answered the final dot; none when nothing did.
+    pub(crate) answer: Option<u16>,
+}
+
+impl Transaction {
+    /// The only recipient.
+    pub(crate) fn recipient(&self) -> &str {
+        match &self.to[..] {
+            [only] => only,
+            other => panic!("one RCPT a transaction, not {}", other.len()),
+        }
+    }
+
+    /// The message as text.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.data).into_owned()
+    }
+
+    /// A header field's value, unfolded; the first of that name.
+    pub(crate) fn header(&self, name: &str) -> Option<String> {
+        let text = self.text();
+        let head =
+            text.split("\r\n\r\n").next().unwrap_or_default().replace("\r\n ", " ").replace("\r\n\t", " ");
+        head.split("\r\n").find_map(|line| {
+            let (field, value) = line.split_once(':')?;
+            field.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
+        })
+    }
+
+    /// The message taken apart.
+    pub(crate) fn parsed(&self) -> mail_parser::Message<'_> {
+        mail_parser::MessageParser::default().parse(&self.data).expect("a message")
+    }
+}
+
+/// A rule under construction: narrow it by `to`, `skip`, `times`.
+pub(crate) struct Rule<'a> {
+    server: &'a SmtpServer,
+    index: usize,
+}
+
+impl Rule<'_> {
+    /// Only in transactions to this address (from RCPT on).
+    pub(crate) fn to(self, address: &str) -> Self {
+        self.server.state().rules[self.index].to = Some(address.to_owned());
+        self
+    }
+
+    /// Only from the nth match on: the first `matches` go well.
+    pub(crate) fn skip(self, matches: usize) -> Self {
+        self.server.state().rules[self.index].skip = matches;
+        self
+    }
+
+    /// So often and no more.
+    pub(crate) fn times(self, times: usize) -> Self {
+        self.server.state().rules[self.index].times = times;
+        self
+    }
+
+    /// Once.
+    pub(crate) fn once(self) -> Self {
+        self.times(1)
+    }
+}
+
+#[derive(Debug)]
+struct RuleState {
+    stage: Stage,
+    to: Option<String>,
+    skip: usize,
+    times: usize,
+    act: Act,
+}
+
+#[derive(Default)]
+struct State {
+    rules: Vec<RuleState>,
+    connections: usize,
+    open: usize,
+    /// What clients said, a line each, by connection; bodies left out.
+    lines: Vec<Vec<String>>,
+    transactions: Vec<Transaction>,
+}
+
+/// How the server speaks.
+#[derive(Clone, Default)]
+pub(crate) struct Options {
+    /// What EHLO offers, besides STARTTLS where there is TLS.
+    pub(crate) extensions: Vec<&'static str>,
+    /// Hangs up after so many accepted messages on a connection.
+    pub(crate) close_after: Option<usize>,
+    /// TLS from the first octet.
+    pub(crate) tls: Option<TlsAcceptor>,
+    /// STARTTLS.
+    pub(crate) starttls: Option<TlsAcceptor>,
+}
+
+/// The server; dropping it hangs up on everyone and frees the port.
+pub(crate) struct SmtpServer {
+    addr: SocketAddr,
+    state: Arc<Mutex<State>>,
+    task: AbortHandle,
+}
+
+impl Drop for SmtpServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl SmtpServer {
+    /// A good relay in clear text.
+    pub(crate) async fn start() -> Self {
+        Self::with(Options::default()).await
+    }
+
+    /// A relay that speaks so.
+    pub(crate) async fn with(options: Options) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let state = Arc::new(Mutex::new(State::default()));
+        let shared = Arc::clone(&state);
+        let task = tokio::spawn(async move {
+            let mut dialogues = JoinSet::new();
+            while let Ok((tcp, _)) = listener.accept().await {
+                tcp.set_nodelay(true).unwrap();
+                let id = {
+                    let mut state = shared.lock().unwrap();
+                    state.connections += 1;
+                    state.open += 1;
+                    state.lines.push(Vec::new());
+                    state.connections - 1
+                };
+                let dialogue =
+                    Dialogue { id, state: Arc::clone(&shared), options: options.clone(), accepted: 0 };
+                dialogues.spawn(dialogue.run(tcp));
+                while dialogues.try_join_next().is_some() {}
+            }
+        });
+        Self { addr, state, task: task.abort_handle() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// For `TIDINGS_RELAY_URL`.
+    pub(crate) fn url(&self) -> String {
+        format!("smtp://{}", self.addr)
+    }
+
+    /// From now on does `act` at `stage`; see [`Rule`] for how to narrow it.
+    pub(crate) fn on(&self, stage: Stage, act: Act) -> Rule<'_> {
+        let mut state = self.state();
+        state.rules.push(RuleState { stage, to: None, skip: 0, times: usize::MAX, act });
+        let index = state.rules.len() - 1;
+        drop(state);
+        Rule { server: self, index }
+    }
+
+    /// Behaves well from now on.
+    pub(crate) fn behave(&self) {
+        for rule in &mut self.state().rules {
+            rule.times = 0;
+        }
+    }
+
+    /// Every transaction, in the order of MAIL.
+    pub(crate) fn transactions(&self) -> Vec<Transaction> {
+        self.state().transactions.clone()
+    }
+
+    /// The accepted messages (answered 250), in the order of MAIL.
+    pub(crate) fn messages(&self) -> Vec<Transaction> {
+        self.state().transactions.iter().filter(|t| t.answer == Some(250)).cloned().collect()
+    }
+
+    /// The accepted messages to this address.
+    pub(crate) fn messages_to(&self, address: &str) -> Vec<Transaction> {
+        let mut messages = self.messages();
+        messages.retain(|message| message.to.iter().any(|to| to == address));
+        messages
+    }
+
+    /// How many messages were accepted.
+    pub(crate) fn count(&self) -> usize {
+        self.state().transactions.iter().filter(|t| t.answer == Some(250)).count()
+    }
+
+    /// How many connections were ever opened.
+    pub(crate) fn connections(&self) -> usize {
+        self.state().connections
+    }
+
+    /// How many are open.
+    pub(crate) fn open_connections(&self) -> usize {
+        self.state().open
+    }
+
+    /// What the client of a connection said, a line each, bodies left out.
+    pub(crate) fn lines(&self, connection: usize) -> Vec<String> {
+        self.state().lines[connection].clone()
+    }
+
+    /// Waits until so many messages were accepted, and gives all of them.
+    pub(crate) async fn wait_for(&self, count: usize) -> Vec<Transaction> {
+        eventually(&format!("{count} messages at the relay"), async || (self.count() >= count).then_some(()))
+            .await;
+        self.messages()
+    }
+
+    /// Waits until a message to this address was accepted, and gives the first.
+    pub(crate) async fn wait_for_message_to(&self, address: &str) -> Transaction {
+        eventually("a message to an address", async || self.messages_to(address).into_iter().next()).await
+    }
+
+    /// Waits until a transaction satisfies the condition, and gives the first.
+    pub(crate) async fn wait_for_transaction(
+        &self,
+        what: &str,
+        holds: impl Fn(&Transaction) -> bool,
+    ) -> Transaction {
+        eventually(what, async || self.transactions().into_iter().find(|t| holds(t))).await
+    }
+}
+
+trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+
+/// What comes after a stage.
+enum Next {
+    /// Give the good answer.
+    Well,
+    /// An answer was given; its code, or 0 for raw octets.
+    Answered(u16),
+    /// The dialogue is over.
+    Over,
+}
+
+struct Dialogue {
+    id: usize,
+    state: Arc<Mutex<State>>,
+    options: Options,
+    accepted: usize,
+}
+
+impl Drop for Dialogue {
+    fn drop(&mut self) {
+        if let Ok(mut state) = self.state.lock() {
+            state.open -= 1;
+        }
+    }
+}
+
+type Reader = BufReader<Box<dyn Wire>>;
+
+impl Dialogue {
+    async fn run(mut self, tcp: TcpStream) {
+        let wire: Box<dyn Wire> = match &self.options.tls {
+            Some(acceptor) => match acceptor.accept(tcp).await {
+                Ok(tls) => Box::new(tls),
+                Err(_) => return,
+            },
+            None => Box::new(tcp),
+        };
+        let mut wire = BufReader::new(wire);
+        match self.act(&mut wire, Stage::Greeting, None).await {
+            Next::Well => say(&mut wire, 220, "relay.test ESMTP").await,
+            Next::Answered(_) => {}
+            Next::Over => return,
+        }
+        let mut transaction: Option<usize> = None;
+        loop {
+            let mut line = Vec::new();
+            match wire.read_until(b'\n', &mut line).await {
+                Ok(0) | Err(_) => return,
+                Ok(_) => {}
+            }
+            let line = String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned();
+            self.lock().lines[self.id].push(line.clone());
+            let verb = line.split([' ', ':']).next().unwrap_or_default().to_ascii_uppercase();
+            let goes_on = match verb.as_str() {
+                "EHLO" => self.hello(&mut wire).await,
+                "STARTTLS" => match self.start_tls(wire).await {
+                    Some(inner) => {
+                        wire = inner;
+                        true
+                    }
+                    None => return,
+                },
+                "AUTH" => self.simple(&mut wire, Stage::Auth, None, 235, "2.7.0 welcome").await,
+                "MAIL" => {
+                    transaction = Some(self.begin(&line));
+                    self.simple(&mut wire, Stage::Mail, transaction, 250, "2.1.0 ok").await
+                }
+                "RCPT" => {
+                    if let Some(at) = transaction {
+                        let (address, _) = argument(&line);
+                        self.lock().transactions[at].to.push(address);
+                    }
+                    self.simple(&mut wire, Stage::Rcpt, transaction, 250, "2.1.5 ok").await
+                }
+                "DATA" => match transaction.take() {
+                    Some(at) => self.data(&mut wire, at).await,
+                    None => {
+                        say(&mut wire, 503, "5.5.1 MAIL first").await;
+                        true
+                    }
+                },
+                "RSET" => {
+                    transaction = None;
+                    self.simple(&mut wire, Stage::Rset, None, 250, "2.0.0 ok").await
+                }
+                "QUIT" => {
+                    self.simple(&mut wire, Stage::Quit, None, 221, "2.0.0 bye").await;
+                    false
+                }
+                "NOOP" => {
+                    say(&mut wire, 250, "2.0.0 ok").await;
+                    true
+                }
+                _ => {
+                    say(&mut wire, 500, "5.5.2 what?").await;
+                    true
+                }
+            };
+            if !goes_on {
+                return;
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    fn begin(&self, line: &str) -> usize {
+        let (from, mail_parameters) = argument(line);
+        let mut state = self.lock();
+        state.transactions.push(Transaction {
+            connection: self.id,
+            from,
+            mail_parameters,
+            to: Vec::new(),
+            data: Vec::new(),
+            raw: Vec::new(),
+            mail_at: Instant::now(),
+            data_at: None,
+            dot_at: None,
+            answer: None,
+        });
+        state.transactions.len() - 1
+    }
+
+    /// Does what the rules ask for at this stage.
+    async fn act(&self, wire: &mut Reader, stage: Stage, transaction: Option<usize>) -> Next {
+        {
+            let act = {
+                let mut state = self.lock();
+                let to = transaction.map(|at| state.transactions[at].to.clone()).unwrap_or_default();
+                match due(&mut state.rules, stage, &to) {
+                    Some(act) => act,
+                    None => return Next::Well,
+                }
+            };
+            match act {
+                Act::Reply(code, text) => {
+                    say(wire, code, &text).await;
+                    return Next::Answered(code);
+                }
+                Act::ReplyAndHangUp(code, text) => {
+                    say(wire, code, &text).await;
+                    let _ = wire.shutdown().await;
+                    return Next::Over;
+                }
+                Act::HangUp => return Next::Over,
+                Act::Stall(gate) => {
+                    gate.wait().await;
+                    return Next::Well;
+                }
+                Act::Silence => std::future::pending().await,
+                Act::Raw(bytes) => {
+                    let _ = wire.write_all(&bytes).await;
+                    let _ = wire.flush().await;
+                    return Next::Answered(0);
+                }
+            }
+        }
+    }
+
+    /// One command, one answer; whether the dialogue goes on.
+    async fn simple(
+        &self,
+        wire: &mut Reader,
+        stage: Stage,
+        transaction: Option<usize>,
+        code: u16,
+        text: &str,
+    ) -> bool {
+        match self.act(wire, stage, transaction).await {
+            Next::Well => say(wire, code, text).await,
+            Next::Answered(_) => {}
+            Next::Over => return false,
+        }
+        true
+    }
+
+    async fn hello(&self, wire: &mut Reader) -> bool {
+        match self.act(wire, Stage::Ehlo, None).await {
+            Next::Well => {}
+            Next::Answered(_) => return true,
+            Next::Over => return false,
+        }
+        let mut lines = vec!["relay.test"];
+        lines.extend(&self.options.extensions);
+        if self.options.starttls.is_some() {
+            lines.push("STARTTLS");
+        }
+        let last = lines.len() - 1;
+        let mut reply = String::new();
+        for (n, line) in lines.iter().enumerate() {
+            reply.push_str(&format!("250{}{line}\r\n", if n == last { ' ' } else { '-' }));
+        }
+        let _ = wire.write_all(reply.as_bytes()).await;
+        wire.flush().await.is_ok()
+    }
+
+    async fn start_tls(&self, mut wire: Reader) -> Option<Reader> {
+        match self.act(&mut wire, Stage::StartTls, None).await {
+            Next::Well => say(&mut wire, 220, "2.0.0 go ahead").await,
+            // Only raw octets can have been the 220.
+            Next::Answered(0) => {}
+            Next::Answered(_) => return Some(wire),
+            Next::Over => return None,
+        }
+        let acceptor = self.options.starttls.clone()?;
+        let tls = acceptor.accept(wire.into_inner()).await.ok()?;
+        Some(BufReader::new(Box::new(tls)))
+    }
+
+    async fn data(&mut self, wire: &mut Reader, at: usize) -> bool {
+        self.lock().transactions[at].data_at = Some(Instant::now());
+        match self.act(wire, Stage::Data, Some(at)).await {
+            Next::Well => say(wire, 354, "go on").await,
+            Next::Answered(354) => {}
+            Next::Answered(_) => return true,
+            Next::Over => return false,
+        }
+        match wire.fill_buf().await {
+            Ok([]) | Err(_) => return false,
+            Ok(_) => {}
+        }
+        if let Next::Over = self.act(wire, Stage::Body, Some(at)).await {
+            return false;
+        }
+        let (mut raw, mut data) = (Vec::new(), Vec::new());
+        loop {
+            let start = raw.len();
+            match wire.read_until(b'\n', &mut raw).await {
+                Ok(0) | Err(_) => {
+                    self.lock().transactions[at].raw = raw;
+                    return false;
+                }
+                Ok(_) => {}
+            }
+            match &raw[start..] {
+                b".\r\n" if start == 0 || raw[..start].ends_with(b"\r\n") => break,
+                [b'.', rest @ ..] if start == 0 || raw[..start].ends_with(b"\r\n") => {
+                    data.extend_from_slice(rest);
+                }
+                line => data.extend_from_slice(line),
+            }
+        }
+        {
+            let mut state = self.lock();
+            let transaction = &mut state.transactions[at];
+            transaction.raw = raw;
+            transaction.data = data;
+            transaction.dot_at = Some(Instant::now());
+        }
+        match self.act(wire, Stage::FinalDot, Some(at)).await {
+            Next::Well => {
+                // Before it is said, so that whoever hears it finds it recorded.
+                self.lock().transactions[at].answer = Some(250);
+                say(wire, 250, "2.0.0 taken").await;
+                self.accepted += 1;
+            }
+            Next::Answered(code) => self.lock().transactions[at].answer = Some(code),
+            Next::Over => return false,
+        }
+        self.options.close_after.is_none_or(|limit| self.accepted < limit)
+    }
+}
+
+/// The act of the oldest rule that matches and is not used up.
+fn due(rules: &mut [RuleState], stage: Stage, to: &[String]) -> Option<Act> {
+    for rule in rules {
+        if rule.stage != stage
+            || rule.times == 0
+            || rule.to.as_ref().is_some_and(|address| !to.contains(address))
+        {
+            continue;
+        }
+        if rule.skip > 0 {
+            rule.skip -= 1;
+            continue;
+        }
+        if rule.times != usize::MAX {
+            rule.times -= 1;
+        }
+        return Some(rule.act.clone());
+    }
+    None
+}
+
+async fn say(wire: &mut Reader, code: u16, text: &str) {
+    let _ = wire.write_all(format!("{code} {text}\r\n").as_bytes()).await;
+    let _ = wire.flush().await;
+}
+
+/// The address between the angle brackets, and what follows them.
+fn argument(line: &str) -> (String, String) {
+    let after = line.split_once('<').map_or("", |(_, after)| after);
+    let (address, parameters) = after.rsplit_once('>').unwrap_or((after, ""));
+    (address.to_owned(), parameters.trim().to_owned())
+}
