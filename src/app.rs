@@ -94,6 +94,18 @@ impl App {
         Self::open_with_clock(settings, migrate, Clock::default()).await
     }
 
+    /// Brings the database up to date and gives it its address key; needs no link keys.
+    ///
+    /// # Errors
+    /// Why it cannot be done.
+    pub async fn migrate(settings: &Settings) -> Result<(), SetupError> {
+        let db = Db::open(settings.database_url.expose_secret()).await?;
+        db.migrate().await?;
+        keys::address_key(&db, settings).await?;
+        db.close().await;
+        Ok(())
+    }
+
     /// As [`App::open`], with a clock that a test can shift.
     ///
     /// # Errors
