@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod change;
+pub mod check;
 pub mod filter;
 pub mod import;
 pub mod rows;

@@ -1,0 +1,209 @@
+//! Files of people, read line by line in bounded memory.
+//!
+//! Pure but for the stream it reads. A line that cannot be used is given with its number and the reason, and the next
+//! one is read; only a header that cannot be used, or a stream that breaks off, ends the reading. No reason repeats an
+//! address or any other value of the file.
+//!
+//! CSV has a header: `email,name,external_id,locale,tags` in any order, of which only `email` must be there; `tags` are
+//! parted by `;`. Any other column goes to [`Record::extra`]. An empty field says nothing, but in a campaign's data it
+//! is the empty text. NDJSON has the same names, `tags` as an array and the rest under `attributes` or `data`. A byte
+//! order mark and empty lines are stepped over.
+
+mod csv;
+mod record;
+mod window;
+
+use serde_json::{Map, Value};
+use tokio::io::AsyncRead;
+
+use self::csv::Records;
+use self::record::Columns;
+use self::window::Window;
+use crate::address::EmailAddress;
+
+/// Longest record, in octets.
+const MAX_LINE: usize = 64 * 1024;
+
+/// How a file is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Comma-separated, with a header (RFC 4180).
+    Csv,
+    /// One JSON object a line.
+    Ndjson,
+}
+
+impl Format {
+    /// The format that a `Content-Type` names.
+    pub fn from_content_type(value: &str) -> Option<Self> {
+        let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        match essence.as_str() {
+            "text/csv" => Some(Self::Csv),
+            "application/x-ndjson" => Some(Self::Ndjson),
+            _ => None,
+        }
+    }
+
+    /// The format that the end of a file's name tells.
+    pub fn from_file_name(name: &str) -> Option<Self> {
+        match name.rsplit_once('.')?.1.to_ascii_lowercase().as_str() {
+            "csv" => Some(Self::Csv),
+            "ndjson" | "jsonl" => Some(Self::Ndjson),
+            _ => None,
+        }
+    }
+}
+
+/// What the columns and fields beyond the known ones are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extra {
+    /// Attributes of the person, which are kept: an import.
+    Attributes,
+    /// Data for this one message: a campaign's recipients.
+    Data,
+}
+
+impl Extra {
+    fn field(self) -> &'static str {
+        match self {
+            Self::Attributes => "attributes",
+            Self::Data => "data",
+        }
+    }
+}
+
+/// Why a file cannot be read further.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// The header cannot be used; says what to do.
+    #[error("{0}")]
+    Header(String),
+    /// The bytes stopped coming.
+    #[error("the upload broke off: {0}")]
+    Broken(#[from] std::io::Error),
+}
+
+/// One person of a file. What a line leaves empty is `None`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// The address.
+    pub email: EmailAddress,
+    /// The name.
+    pub name: Option<String>,
+    /// The id in the company's own system.
+    pub external_id: Option<String>,
+    /// The language tag.
+    pub locale: Option<String>,
+    /// Tags, each once.
+    pub tags: Option<Vec<String>>,
+    /// Attributes of an import, data of a campaign's recipients.
+    pub extra: Map<String, Value>,
+}
+
+/// One line of a file: a person, or why there is none.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Line {
+    /// Its number in the file from 1, the header included; where a record begins when it has several lines.
+    pub number: u64,
+    /// What it holds.
+    pub record: Result<Record, String>,
+}
+
+/// Reads the lines of a file.
+pub struct Lines<R>(Kind<R>);
+
+enum Kind<R> {
+    Csv { records: Box<Records<R>>, columns: Columns },
+    Ndjson { window: Window<R>, line: u64, extra: Extra },
+}
+
+impl<R: AsyncRead + Unpin> Lines<R> {
+    /// Opens a file; of CSV it reads the header.
+    ///
+    /// # Errors
+    /// [`ImportError::Header`] when the header has no column `email` or one column twice, [`ImportError::Broken`].
+    pub async fn open(source: R, format: Format, extra: Extra) -> Result<Self, ImportError> {
+        let window = Window::open(source).await?;
+        if format == Format::Ndjson {
+            return Ok(Self(Kind::Ndjson { window, line: 1, extra }));
+        }
+        let mut records = Box::new(Records::new(window));
+        match records.next().await? {
+            None => Err(ImportError::Header(
+                "the file is empty; CSV begins with a header such as email,name,external_id,locale,tags"
+                    .to_owned(),
+            )),
+            Some((_, Err(reason))) => {
+                Err(ImportError::Header(format!("the header cannot be read: {reason}")))
+            }
+            Some((_, Ok(()))) => {
+                let columns = Columns::read(records.fields(), extra).map_err(ImportError::Header)?;
+                Ok(Self(Kind::Csv { records, columns }))
+            }
+        }
+    }
+
+    /// The next lines, at most `limit`; none at the end of the file.
+    ///
+    /// # Errors
+    /// [`ImportError::Broken`].
+    pub async fn next(&mut self, limit: usize) -> Result<Vec<Line>, ImportError> {
+        let mut lines = Vec::new();
+        while lines.len() < limit {
+            let Some(line) = self.next_line().await? else { break };
+            lines.push(line);
+        }
+        Ok(lines)
+    }
+
+    async fn next_line(&mut self) -> Result<Option<Line>, ImportError> {
+        match &mut self.0 {
+            Kind::Csv { records, columns } => {
+                let Some((number, read)) = records.next().await? else { return Ok(None) };
+                let record = match read {
+                    Ok(()) => columns.record(records.fields()),
+                    Err(reason) => Err(reason.to_owned()),
+                };
+                Ok(Some(Line { number, record }))
+            }
+            Kind::Ndjson { window, line, extra } => {
+                while window.peek().await?.is_some() {
+                    let number = *line;
+                    *line += 1;
+                    if let Some(record) = next_object(window, *extra).await? {
+                        return Ok(Some(Line { number, record }));
+                    }
+                }
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// The next line as an object; none when it is empty.
+async fn next_object<R: AsyncRead + Unpin>(
+    window: &mut Window<R>,
+    extra: Extra,
+) -> std::io::Result<Option<Result<Record, String>>> {
+    let mut looked = 0;
+    let end = loop {
+        let bytes = window.bytes();
+        if let Some(at) = bytes[looked..].iter().position(|&b| b == b'\n') {
+            break looked + at;
+        }
+        looked = bytes.len();
+        if looked > MAX_LINE || window.has_ended() {
+            break looked;
+        }
+        window.fill().await?;
+    };
+    if end > MAX_LINE {
+        window.skip_line().await?;
+        return Ok(Some(Err("the line is longer than 64 KB".to_owned())));
+    }
+    let line = window.bytes()[..end].trim_ascii();
+    let record = (!line.is_empty()).then(|| record::from_json(line, extra));
+    let with_line_feed = window.bytes().len().min(end + 1);
+    window.skip(with_line_feed);
+    Ok(record)
+}
