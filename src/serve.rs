@@ -1,1 +1,209 @@
-//! Web and workers as tasks, one shutdown.
+//! Web and workers as tasks of one process, with one shutdown.
+//!
+//! [`start`] brings a process up and returns once it listens; [`Running::stop`] lets what is in flight finish, gives
+//! the rest back and returns. [`run`] does both, for a process that ends by a signal; a second signal ends it at once.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use axum::serve::ListenerExt;
+use secrecy::ExposeSecret;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::app::{App, SetupError};
+use crate::clock::Clock;
+use crate::config::{ConfigError, Settings};
+use crate::relay::{Outcome, Relay, RelayUrlError, Timeouts};
+use crate::{delivery, web};
+
+/// How long open HTTP requests may take to finish once the process is to stop.
+const FAREWELL: Duration = Duration::from_secs(10);
+/// How long the relay may take to greet at the start before it counts as out of reach.
+const GREETING: Duration = Duration::from_secs(10);
+
+/// Which parts run in this process, and how.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// The web service.
+    pub web: bool,
+    /// The worker.
+    pub worker: bool,
+    /// Whether to bring the database up to date first.
+    pub migrate: bool,
+    /// How long the relay may take for each step.
+    pub timeouts: Timeouts,
+    /// The database's clock.
+    pub clock: Clock,
+}
+
+impl Default for Parts {
+    fn default() -> Self {
+        Self {
+            web: true,
+            worker: true,
+            migrate: true,
+            timeouts: Timeouts::default(),
+            clock: Clock::default(),
+        }
+    }
+}
+
+/// Why a process does not start: one sentence that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A setting that cannot be used here.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The database or the keys.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    /// The relay's URL.
+    #[error(transparent)]
+    RelayUrl(#[from] RelayUrlError),
+    /// The listen address cannot be had.
+    #[error(
+        "cannot listen on {0}: {1}; choose another address with TIDINGS_LISTEN, or stop what uses this one"
+    )]
+    Listen(SocketAddr, std::io::Error),
+    /// The relay refuses us for good.
+    #[error(
+        "the relay refuses this program ({phase}: {code} {text}); check TIDINGS_RELAY_URL, its user and its password"
+    )]
+    RelayRefuses {
+        /// How far the dialogue had come.
+        phase: &'static str,
+        /// The relay's code.
+        code: u16,
+        /// The relay's words.
+        text: String,
+    },
+}
+
+/// A process that serves.
+pub struct Running {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// What its parts share.
+    pub app: App,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Running {
+    /// Stops taking requests and claiming deliveries, waits for what is in flight, and closes the database.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.tasks.wait().await;
+        self.app.db.clone().close().await;
+    }
+
+    /// How many tasks have not ended.
+    pub fn tasks(&self) -> usize {
+        self.tasks.len()
+    }
+}
+
+/// Brings the process up: listens, opens the database, starts the parts.
+///
+/// # Errors
+/// Why it cannot start. Nothing runs on then.
+pub async fn start(mut settings: Settings, parts: Parts) -> Result<Running, StartError> {
+    settings.check_mailbox(parts.web && parts.worker)?;
+    let listen = settings.listen;
+    let listener = TcpListener::bind(listen).await.map_err(|error| StartError::Listen(listen, error))?;
+    let addr = listener.local_addr().map_err(|error| StartError::Listen(listen, error))?;
+    settings.bound_to(addr);
+    let app = App::open_with_clock(settings, parts.migrate, parts.clock).await?;
+    let stop = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    let router =
+        if parts.web { web::router::full(app.clone()) } else { web::router::worker_only(app.clone()) };
+    if parts.worker {
+        let url = app.settings.relay_url.expose_secret();
+        let relay = Relay::from_url(url, &app.settings.helo_name, parts.timeouts)?;
+        greet(&relay).await?;
+        tasks.spawn(delivery::worker::run(app.clone(), relay, stop.clone()));
+    }
+    tasks.spawn(serve_http(listener, router, stop.clone()));
+    tasks.close();
+    Ok(Running { addr, app, stop, tasks })
+}
+
+/// Serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Why it could not start.
+pub async fn run(settings: Settings, parts: Parts) -> Result<(), StartError> {
+    let running = start(settings, parts).await?;
+    tracing::info!(address = %running.addr, "listening");
+    until_signal().await;
+    tracing::info!(
+        tasks = running.tasks(),
+        "stopping: waiting for what is in flight; a second signal ends at once"
+    );
+    tokio::select! {
+        () = running.stop() => tracing::info!("stopped"),
+        () = until_signal() => tracing::warn!("ended at once; what was in flight is decided when its lease ends"),
+    }
+    Ok(())
+}
+
+async fn until_signal() {
+    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(mut terminate), Ok(mut interrupt)) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        // Without handlers a signal ends the process anyway.
+        _ => std::future::pending().await,
+    }
+}
+
+/// Tells at the start when the relay refuses this program for good. One that cannot be reached just now is no reason
+/// to keep the web service, and with it people's opt-outs, from starting.
+async fn greet(relay: &Relay) -> Result<(), StartError> {
+    match tokio::time::timeout(GREETING, relay.connect()).await {
+        Ok(Ok(connection)) => connection.quit().await,
+        Ok(Err(Outcome::Refused(phase, reply))) => {
+            return Err(StartError::RelayRefuses {
+                phase: phase.as_str(),
+                code: reply.code,
+                text: reply.text,
+            });
+        }
+        Ok(Err(_)) | Err(_) => tracing::warn!(
+            "the relay cannot be reached now; messages wait. Check TIDINGS_RELAY_URL if this goes on"
+        ),
+    }
+    Ok(())
+}
+
+async fn serve_http(listener: TcpListener, router: Router, stop: CancellationToken) {
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "no TCP_NODELAY");
+        }
+    });
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let asked = stop.clone();
+    let server =
+        axum::serve(listener, service).with_graceful_shutdown(async move { asked.cancelled().await });
+    let cut_off = async {
+        stop.cancelled().await;
+        tokio::time::sleep(FAREWELL).await;
+    };
+    tokio::select! {
+        served = server => {
+            if let Err(error) = served {
+                tracing::error!(%error, "the web service ended");
+            }
+        }
+        () = cut_off => tracing::warn!("some requests were cut off"),
+    }
+}

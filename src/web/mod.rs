@@ -3,9 +3,12 @@
 pub mod caller;
 pub mod check;
 mod colour;
+mod health;
 mod idempotency;
 mod json;
+mod layers;
 mod list;
+mod openapi;
 pub mod page;
 mod params;
 pub mod problem;

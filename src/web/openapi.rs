@@ -1,0 +1,99 @@
+//! The OpenAPI document, made from the code, with what is alike in every operation added here.
+
+use serde_json::{Map, Value, json};
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::{ComponentsBuilder, InfoBuilder, OpenApi, OpenApiBuilder};
+use utoipa::{PartialSchema, ToSchema};
+
+use super::{FieldError, Problem};
+
+const ABOUT: &str = "Sends the mail that people must get and stops the mail that people refuse.\n\n\
+    Times are RFC 3339 in UTC, ids opaque strings. Errors are RFC 9457 problems with a stable `type`. \
+    Lists are `{items, next}`, paged by `?limit=&after=`.";
+
+/// What the operations are added to.
+pub(super) fn frame() -> OpenApi {
+    let components = ComponentsBuilder::new()
+        .schema(Problem::name(), Problem::schema())
+        .schema(FieldError::name(), FieldError::schema())
+        .security_scheme("bearer", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)))
+        .build();
+    let info = InfoBuilder::new()
+        .title("Tidings")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some(ABOUT))
+        .build();
+    OpenApiBuilder::new().info(info).components(Some(components)).build()
+}
+
+/// The document as it is served: with the server, the key that every operation needs, and the problems that every
+/// operation may answer.
+pub(super) fn finished(openapi: &OpenApi, server: &str) -> Value {
+    let mut document = serde_json::to_value(openapi).unwrap_or_default();
+    document["servers"] = json!([{ "url": server }]);
+    document["security"] = json!([{ "bearer": [] }]);
+    let paths = document.get_mut("paths").and_then(Value::as_object_mut);
+    for (path, item) in paths.into_iter().flatten() {
+        for (method, operation) in item.as_object_mut().into_iter().flatten() {
+            if let Some(operation) = operation.as_object_mut() {
+                complete(path, method, operation);
+            }
+        }
+    }
+    document
+}
+
+fn complete(path: &str, method: &str, operation: &mut Map<String, Value>) {
+    let takes_json = operation
+        .get("requestBody")
+        .and_then(|body| body.pointer("/content/application~1json"))
+        .is_some();
+    let has_body = operation.contains_key("requestBody");
+    if method == "post" && (takes_json || !has_body) {
+        let parameters = operation.entry("parameters").or_insert_with(|| json!([]));
+        if let Some(parameters) = parameters.as_array_mut() {
+            parameters.push(json!({
+                "name": "Idempotency-Key",
+                "in": "header",
+                "required": false,
+                "description": "Kept 24 hours per API key and path: the same body gets the first answer again, another \
+                                body 422, a call while the first runs 409.",
+                "schema": { "type": "string", "minLength": 1, "maxLength": 255 },
+            }));
+        }
+    }
+    let responses = operation.entry("responses").or_insert_with(|| json!({}));
+    let Some(responses) = responses.as_object_mut() else { return };
+    let mut may = vec![
+        ("401", "No API key, or none that counts."),
+        ("403", "The key's role may not do this."),
+        ("422", "Fields that cannot be used; `errors` names them."),
+        ("503", "The database did not commit; try again."),
+    ];
+    if path.contains('{') {
+        may.push(("404", "There is no such thing, or the key does not see it."));
+    }
+    if has_body {
+        may.push(("400", "The body cannot be read."));
+        may.push(("413", "The body is over the limit."));
+        may.push(("415", "The content type cannot be used."));
+    }
+    if method == "post" {
+        may.push(("409", "Not possible in this state."));
+    }
+    for (status, description) in may {
+        let response = responses.entry(status).or_insert_with(|| json!({ "description": description }));
+        if let Some(response) = response.as_object_mut() {
+            response.insert("content".to_owned(), problem_content());
+        }
+    }
+    for (status, response) in responses.iter_mut() {
+        if status.starts_with('4') || status.starts_with('5') {
+            response["content"] = problem_content();
+        }
+    }
+}
+
+fn problem_content() -> Value {
+    json!({ "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } })
+}
