@@ -34,8 +34,7 @@ pub(super) async fn trace(request: Request, next: Next) -> Response {
             tracing::info!(status, took_ms, "answered");
         }
     });
-    let labels =
-        [("method", method.to_owned()), ("route", route.clone()), ("status", status.to_string())];
+    let labels = [("method", method.to_owned()), ("route", route.clone()), ("status", status.to_string())];
     metrics::counter!("tidings_http_requests_total", &labels).increment(1);
     metrics::histogram!("tidings_http_request_seconds", "route" => route).record(took.as_secs_f64());
     if let Ok(id) = HeaderValue::from_str(&id.to_string()) {

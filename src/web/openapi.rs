@@ -44,10 +44,8 @@ pub(super) fn finished(openapi: &OpenApi, server: &str) -> Value {
 }
 
 fn complete(path: &str, method: &str, operation: &mut Map<String, Value>) {
-    let takes_json = operation
-        .get("requestBody")
-        .and_then(|body| body.pointer("/content/application~1json"))
-        .is_some();
+    let takes_json =
+        operation.get("requestBody").and_then(|body| body.pointer("/content/application~1json")).is_some();
     let has_body = operation.contains_key("requestBody");
     if method == "post" && (takes_json || !has_body) {
         let parameters = operation.entry("parameters").or_insert_with(|| json!([]));

@@ -25,7 +25,7 @@ mod call {
     #[sea_orm::model]
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
     #[sea_orm(table_name = "idempotency")]
-    pub struct Model {
+    pub(super) struct Model {
         #[sea_orm(primary_key, auto_increment = false)]
         pub api_key: String,
         #[sea_orm(primary_key, auto_increment = false)]
@@ -195,9 +195,8 @@ fn ours(call: &Call, owner: Uuid) -> sea_orm::Condition {
 /// Removes rows that are over: this one, or some of all.
 async fn sweep(txn: &Write, now: Timestamp, only: Option<&Call>) -> Result<(), DbErr> {
     let old = Timestamp(now.0.saturating_sub(crate::clock::micros(KEPT)));
-    let over = sea_orm::Condition::all()
-        .add(call::Column::StartedAt.lt(old))
-        .add(call::Column::LeaseUntil.lt(now));
+    let over =
+        sea_orm::Condition::all().add(call::Column::StartedAt.lt(old)).add(call::Column::LeaseUntil.lt(now));
     if let Some(call) = only {
         call::Entity::delete_many().filter(over).filter(this(call)).exec(&**txn).await?;
         return Ok(());
