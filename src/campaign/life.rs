@@ -183,10 +183,7 @@ mod tests {
             "The campaign is finished; it can be cancelled only while it is draft, scheduled, running or paused."
         );
         let wrong = Change::Start.permit(State::Running).unwrap_err();
-        assert_eq!(
-            wrong.to_string(),
-            "The campaign is running; it can be started only while it is draft."
-        );
+        assert_eq!(wrong.to_string(), "The campaign is running; it can be started only while it is draft.");
     }
 
     #[test]

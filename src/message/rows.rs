@@ -1,5 +1,9 @@
 //! Templates and frozen contents in the database.
 
+mod copies;
+
+pub use copies::{copy, remove};
+
 use sea_orm::entity::prelude::*;
 use sea_orm::{ActiveValue, ConnectionTrait, DbErr};
 

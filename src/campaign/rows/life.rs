@@ -116,11 +116,7 @@ pub async fn retry(txn: &Write, db: &Db, id: CampaignId) -> Result<(Campaign, u6
     Ok((campaign::Entity::update(row).exec(&**txn).await?, again))
 }
 
-async fn set_state(
-    txn: &Write,
-    campaign: Campaign,
-    state: State,
-) -> Result<Campaign, CampaignError> {
+async fn set_state(txn: &Write, campaign: Campaign, state: State) -> Result<Campaign, CampaignError> {
     let mut row = campaign.into_active_model();
     row.state = ActiveValue::Set(state);
     Ok(campaign::Entity::update(row).exec(&**txn).await?)

@@ -6,6 +6,7 @@
 mod life;
 mod lines;
 mod steps;
+mod upkeep;
 
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::LockType;
@@ -24,6 +25,7 @@ pub use campaign::Model as Campaign;
 pub use life::{cancel, pause, resume, retry, start};
 pub use lines::{Line, LinesFailure, LinesReport, add_all, add_lines};
 pub(super) use steps::{Work, act, waiting};
+pub use upkeep::{delete, move_deadline};
 
 /// The table of campaigns.
 pub mod campaign {

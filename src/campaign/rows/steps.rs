@@ -2,7 +2,7 @@
 //! campaign's lock, passes over a campaign that another holds, and looks again at the state under the lock.
 
 use sea_orm::entity::prelude::*;
-use sea_orm::sea_query::{Expr, LockBehavior, LockType};
+use sea_orm::sea_query::{Expr, ExprTrait, LockBehavior, LockType};
 use sea_orm::{ActiveValue, Condition, ConnectionTrait, IntoActiveModel, QueryOrder, QuerySelect};
 
 use super::{Campaign, campaign, life, stream_of};
@@ -30,9 +30,14 @@ pub(in crate::campaign) enum Work {
 }
 
 /// The campaigns for which there may be something to do now.
-pub(in crate::campaign) async fn waiting(db: &Db, on: &impl ConnectionTrait) -> Result<Vec<CampaignId>, DbErr> {
+pub(in crate::campaign) async fn waiting(
+    db: &Db,
+    on: &impl ConnectionTrait,
+) -> Result<Vec<CampaignId>, DbErr> {
     let state = campaign::Column::State;
-    let due = campaign::Column::SendAt.is_null().or(Expr::col(campaign::Column::SendAt).lte(db.now()));
+    let due = Condition::any()
+        .add(campaign::Column::SendAt.is_null())
+        .add(Expr::col(campaign::Column::SendAt).lte(db.now()));
     let found = campaign::Entity::find()
         .filter(campaign::Column::FinishedAt.is_null())
         .filter(

@@ -58,6 +58,22 @@ pub async fn ensure(
     one(ensure_lines(txn, db, key, std::slice::from_ref(newcomer), brand).await?)
 }
 
+/// Makes somebody a recipient who belongs to no brand, and so to no audience; somebody known stays as stored.
+///
+/// # Errors
+/// The database's own.
+pub async fn ensure_stranger(
+    txn: &Write,
+    db: &Db,
+    key: &AddressKey,
+    newcomer: &Newcomer,
+) -> Result<Upserted, DbErr> {
+    let mut said = Upsert::new(newcomer.address.clone());
+    said.name = newcomer.name.clone().map(Some);
+    said.membership = Membership::Only(Vec::new());
+    one(store(txn, db, key, &[said], Known::Leave).await?)
+}
+
 /// As [`ensure`] for many, at most 1,000 at a time; the answers come in the order of the lines.
 ///
 /// # Errors
