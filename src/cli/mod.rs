@@ -12,12 +12,18 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
+use crate::address::EmailAddress;
 use crate::app::App;
+use crate::brand::{self, Brand, Topic};
 use crate::config::Settings;
 use crate::telemetry;
 
+mod api_key;
+mod explain;
+mod import;
 mod key;
 mod migrate;
+mod opt_out;
 mod out;
 mod serve;
 
@@ -57,7 +63,11 @@ struct Flags {
 enum Command {
     Serve(serve::Serve),
     Migrate(migrate::Migrate),
+    Import(import::Import),
+    OptOut(opt_out::OptOut),
+    Explain(explain::Explain),
     Key(key::Key),
+    ApiKey(api_key::ApiKey),
 }
 
 /// Why a command did not do what it was asked to.
@@ -122,6 +132,30 @@ impl Context {
     }
 }
 
+/// Reads an address from the command line.
+fn address(text: &str) -> Result<EmailAddress, CliError> {
+    EmailAddress::parse(text).map_err(|error| CliError::Use(format!("{error}; give it as name@example.com")))
+}
+
+/// The brand of this slug.
+async fn brand_of(app: &App, slug: &str) -> Result<Brand, CliError> {
+    let found = brand::rows::find(app.db.reads(), slug).await?.filter(|brand| brand.archived_at.is_none());
+    found.ok_or_else(|| {
+        CliError::Failed(format!("there is no brand {slug:?}; make it with PUT /api/v1/brands/{slug}"))
+    })
+}
+
+/// The topic of this slug.
+async fn topic_of(app: &App, brand: &Brand, slug: &str) -> Result<Topic, CliError> {
+    let found = brand::rows::find_topic(app.db.reads(), brand.id, slug).await?;
+    found.filter(|topic| topic.archived_at.is_none()).ok_or_else(|| {
+        let brand = &brand.slug;
+        CliError::Failed(format!(
+            "the brand {brand:?} has no topic {slug:?}; make it with PUT /api/v1/brands/{brand}/topics/{slug}"
+        ))
+    })
+}
+
 /// Who is recorded as having done what a command does: `cli:` and the name of the Unix user.
 fn actor() -> String {
     let name = ["SUDO_USER", "USER", "LOGNAME"]
@@ -162,7 +196,11 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
     match cli.command {
         Command::Serve(command) => block_on(command.run(&context)),
         Command::Migrate(command) => block_on(command.run(&context)),
+        Command::Import(command) => block_on(command.run(&context)),
+        Command::OptOut(command) => block_on(command.run(&context)),
+        Command::Explain(command) => block_on(command.run(&context)),
         Command::Key(command) => command.run(&context),
+        Command::ApiKey(command) => block_on(command.run(&context)),
     }
 }
 
