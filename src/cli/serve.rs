@@ -3,6 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use super::{CliError, Context};
+use crate::serve::{self, Parts};
 
 /// Runs the web service and the worker, in one process or apart
 ///
@@ -28,9 +29,12 @@ enum Only {
 
 impl Serve {
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
-        let settings = context.settings()?;
-        settings.check_mailbox(self.only.is_none()).map_err(CliError::failed)?;
-        let _ = self.no_migrate;
-        Err(CliError::Failed("not there yet".to_owned()))
+        let parts = Parts {
+            web: self.only != Some(Only::Worker),
+            worker: self.only != Some(Only::Web),
+            migrate: !self.no_migrate,
+            ..Parts::default()
+        };
+        serve::run(context.settings()?, parts).await.map_err(CliError::failed)
     }
 }

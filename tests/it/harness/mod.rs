@@ -1,14 +1,18 @@
 //! What the journeys stand on: a database of their own, Tidings in this process or as a process of its own, an HTTP
 //! client, captured mail, waiting for a condition instead of sleeping.
-#![expect(dead_code, reason = "each journey uses a part of it")]
+#![expect(dead_code, unused_imports, reason = "each journey uses a part of it")]
 
 mod api;
 mod database;
+mod process;
 mod smtp;
+mod tidings;
 mod wait;
 
+pub(crate) use self::tidings::{Tidings, one_click_link};
 pub(crate) use api::{Answer, Api};
-pub(crate) use database::{Database, LINK_KEYS};
+pub(crate) use database::{ADMIN_KEY, Database, LINK_KEYS};
+pub(crate) use process::{Process, free_address, run_in, said, source, tidings as program};
 pub(crate) use smtp::{Act, Gate, Options, SmtpServer, Stage, Transaction};
 pub(crate) use wait::{eventually, wait_until};
 
