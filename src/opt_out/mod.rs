@@ -7,8 +7,10 @@
 //! Recording alone guarantees nothing about messages under way: every way of opting out goes through
 //! [`crate::fence`].
 
+pub mod api;
 pub mod events;
 pub mod form;
+pub mod list;
 pub mod pages;
 pub mod rows;
 pub mod words;

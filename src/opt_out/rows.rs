@@ -1,11 +1,13 @@
 //! Events, suppressions and the facts of the decision, in the database.
 
 mod entities;
+mod export;
 mod facts;
 mod named;
 mod record;
 
 pub use entities::event;
+pub use export::{Cursor, Standing, knows, standing_after};
 pub use facts::{Wanted, facts_of};
 pub use named::{UnknownName, explain, flights_in_words, kept_for_customer, scope_of, topic_of, words_of};
 pub use record::{

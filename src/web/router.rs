@@ -37,7 +37,10 @@ pub fn worker_only(app: App) -> Router {
 
 /// The management API, one line an idea.
 fn api() -> OpenApiRouter<App> {
-    OpenApiRouter::new().merge(brand::api::router()).merge(access::api::router())
+    OpenApiRouter::new()
+        .merge(brand::api::router())
+        .merge(access::api::router())
+        .merge(opt_out::api::router())
 }
 
 /// The public pages, one line an idea.

@@ -121,6 +121,21 @@ pub async fn find(on: &impl ConnectionTrait, hash: &AddressHash) -> Result<Optio
     recipient::Entity::find().filter(recipient::Column::AddressHash.eq(hash.clone())).one(on).await
 }
 
+/// The addresses of these hashes, as far as they are known; at most 1,000 at a time.
+///
+/// # Errors
+/// The database's own.
+pub async fn addresses_of(
+    on: &impl ConnectionTrait,
+    hashes: &[AddressHash],
+) -> Result<HashMap<AddressHash, String>, DbErr> {
+    let people = recipient::Entity::find()
+        .filter(recipient::Column::AddressHash.is_in(hashes.iter().cloned()))
+        .all(on)
+        .await?;
+    Ok(people.into_iter().filter_map(|person| Some((person.address_hash, person.address?))).collect())
+}
+
 /// The person of this id.
 ///
 /// # Errors
