@@ -54,6 +54,12 @@ pub fn tags(tags: &[String]) -> Result<(), String> {
     Ok(())
 }
 
+/// Each tag once, in the order given.
+pub(super) fn each_once(tags: Vec<String>) -> Vec<String> {
+    let mut seen = std::collections::BTreeSet::new();
+    tags.into_iter().filter(|tag| seen.insert(tag.clone())).collect()
+}
+
 /// Attributes of a person, or the data of a message.
 ///
 /// # Errors

@@ -213,7 +213,7 @@ impl Raw {
         if let Some(locale) = &self.locale {
             check::locale(locale).map_err(|reason| named("locale", reason))?;
         }
-        let tags = self.tags.map(each_once);
+        let tags = self.tags.map(check::each_once);
         if let Some(tags) = &tags {
             check::tags(tags).map_err(|reason| named("tags", reason))?;
         }
@@ -227,10 +227,4 @@ impl Raw {
             extra: self.extra,
         })
     }
-}
-
-/// Each tag once, in the order given.
-fn each_once(tags: Vec<String>) -> Vec<String> {
-    let mut seen = BTreeSet::new();
-    tags.into_iter().filter(|tag| seen.insert(tag.clone())).collect()
 }
