@@ -1,9 +1,11 @@
 //! Brands and topics in the database.
 
 use sea_orm::entity::prelude::*;
-use sea_orm::{ConnectionTrait, QueryOrder};
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{ConnectionTrait, IntoActiveModel, QueryOrder, QuerySelect};
 
 use crate::clock::Timestamp;
+use crate::db::{Db, Write};
 use crate::decision::Class;
 use crate::id::{BrandId, TopicId};
 
@@ -151,4 +153,136 @@ pub async fn topics_of(on: &impl ConnectionTrait, brand: BrandId) -> Result<Vec<
         .order_by_asc(topic::Column::Slug)
         .all(on)
         .await
+}
+
+/// The brands by slug, archived ones left out: up to `limit` that come after `after`, of them only the one that a key is
+/// bound to.
+///
+/// # Errors
+/// The database's own.
+pub async fn list(
+    on: &impl ConnectionTrait,
+    only: Option<BrandId>,
+    after: Option<&str>,
+    limit: u64,
+) -> Result<Vec<Brand>, DbErr> {
+    let mut brands = brand::Entity::find().filter(brand::Column::ArchivedAt.is_null());
+    if let Some(only) = only {
+        brands = brands.filter(brand::Column::Id.eq(only));
+    }
+    if let Some(after) = after {
+        brands = brands.filter(brand::Column::Slug.gt(after));
+    }
+    brands.order_by_asc(brand::Column::Slug).limit(limit).all(on).await
+}
+
+/// As [`topics_of`], up to `limit` that come after `after`.
+///
+/// # Errors
+/// The database's own.
+pub async fn topics_after(
+    on: &impl ConnectionTrait,
+    brand: BrandId,
+    after: Option<&str>,
+    limit: u64,
+) -> Result<Vec<Topic>, DbErr> {
+    let mut topics = topic::Entity::find()
+        .filter(topic::Column::BrandId.eq(brand))
+        .filter(topic::Column::ArchivedAt.is_null());
+    if let Some(after) = after {
+        topics = topics.filter(topic::Column::Slug.gt(after));
+    }
+    topics.order_by_asc(topic::Column::Slug).limit(limit).all(on).await
+}
+
+/// Makes the brand, or writes all of it anew under the id it has: an archived one is back. Gives it as it now stands,
+/// and whether it was made.
+///
+/// # Errors
+/// The database's own.
+pub async fn put(txn: &Write, db: &Db, mut wanted: Brand) -> Result<(Brand, bool), DbErr> {
+    let now = db.read_clock(&**txn).await?;
+    (wanted.created_at, wanted.updated_at, wanted.archived_at) = (now, now, None);
+    let made = brand::Entity::insert_many([brand::ActiveModel::from(wanted.clone())])
+        .on_conflict(OnConflict::column(brand::Column::Slug).do_nothing().to_owned())
+        .exec_without_returning(&**txn)
+        .await?;
+    if made == 1 {
+        return Ok((wanted, true));
+    }
+    let stored = brand::Entity::find().filter(brand::Column::Slug.eq(&wanted.slug));
+    let stored = stored.lock_exclusive().one(&**txn).await?.ok_or_else(|| gone("brand"))?;
+    (wanted.id, wanted.created_at) = (stored.id, stored.created_at);
+    brand::Entity::update(wanted.clone().into_active_model().reset_all())
+        .exec(&**txn)
+        .await?;
+    Ok((wanted, false))
+}
+
+/// The topic of this slug under a lock that lasts as long as the transaction.
+///
+/// # Errors
+/// The database's own.
+pub async fn lock_topic(txn: &Write, brand: BrandId, slug: &str) -> Result<Option<Topic>, DbErr> {
+    topic::Entity::find()
+        .filter(topic::Column::BrandId.eq(brand))
+        .filter(topic::Column::Slug.eq(slug))
+        .lock_exclusive()
+        .one(&**txn)
+        .await
+}
+
+/// As [`put`], for a topic. Whether its class may change is the caller's to ask first.
+///
+/// # Errors
+/// The database's own.
+pub async fn put_topic(txn: &Write, db: &Db, mut wanted: Topic) -> Result<(Topic, bool), DbErr> {
+    let now = db.read_clock(&**txn).await?;
+    (wanted.created_at, wanted.updated_at, wanted.archived_at) = (now, now, None);
+    let made = topic::Entity::insert_many([topic::ActiveModel::from(wanted.clone())])
+        .on_conflict(
+            OnConflict::columns([topic::Column::BrandId, topic::Column::Slug]).do_nothing().to_owned(),
+        )
+        .exec_without_returning(&**txn)
+        .await?;
+    if made == 1 {
+        return Ok((wanted, true));
+    }
+    let stored = lock_topic(txn, wanted.brand_id, &wanted.slug).await?.ok_or_else(|| gone("topic"))?;
+    (wanted.id, wanted.created_at) = (stored.id, stored.created_at);
+    topic::Entity::update(wanted.clone().into_active_model().reset_all())
+        .exec(&**txn)
+        .await?;
+    Ok((wanted, false))
+}
+
+/// Archives the brand: it is not shown and not used any more, and its opt-outs stay.
+///
+/// # Errors
+/// The database's own.
+pub async fn archive(txn: &Write, db: &Db, id: BrandId) -> Result<(), DbErr> {
+    brand::Entity::update_many()
+        .col_expr(brand::Column::ArchivedAt, db.now())
+        .filter(brand::Column::Id.eq(id))
+        .exec(&**txn)
+        .await?;
+    Ok(())
+}
+
+/// As [`archive`], for a topic.
+///
+/// # Errors
+/// The database's own.
+pub async fn archive_topic(txn: &Write, db: &Db, id: TopicId) -> Result<(), DbErr> {
+    topic::Entity::update_many()
+        .col_expr(topic::Column::ArchivedAt, db.now())
+        .filter(topic::Column::Id.eq(id))
+        .exec(&**txn)
+        .await?;
+    Ok(())
+}
+
+fn gone(what: &str) -> DbErr {
+    // Rows of brands and topics are never deleted.
+    DbErr::RecordNotFound(what.to_owned())
 }

@@ -84,6 +84,30 @@ pub fn https_or_loopback(pointer: &str, text: &str, errors: &mut Vec<FieldError>
     None
 }
 
+/// As [`https_or_loopback`], for what links begin with: no query, no fragment. Given without a slash at its end.
+pub fn base_url(pointer: &str, text: &str, errors: &mut Vec<FieldError>) -> Option<String> {
+    let url = https_or_loopback(pointer, text, errors)?;
+    if url.query().is_some() || url.fragment().is_some() {
+        wrong(pointer, "must have no query and no fragment: links begin with it", errors);
+        return None;
+    }
+    Some(url.as_str().trim_end_matches('/').to_owned())
+}
+
+/// An origin such as `https://example.com`: scheme, host and perhaps a port, nothing more.
+pub fn origin(pointer: &str, text: &str, errors: &mut Vec<FieldError>) {
+    if let Some(url) = https_or_loopback(pointer, text, errors)
+        && url.origin().ascii_serialization() != text.trim_end_matches('/')
+    {
+        wrong(pointer, "must be an origin such as https://example.com", errors);
+    }
+}
+
+/// An http or https URL without user and password.
+pub fn web(pointer: &str, text: &str, errors: &mut Vec<FieldError>) -> Option<Url> {
+    url(pointer, text, errors)
+}
+
 /// An https URL without user and password.
 pub fn https(pointer: &str, text: &str, errors: &mut Vec<FieldError>) -> Option<Url> {
     let url = url(pointer, text, errors)?;
