@@ -213,9 +213,7 @@ pub async fn put(txn: &Write, db: &Db, mut wanted: Brand) -> Result<(Brand, bool
     let stored = brand::Entity::find().filter(brand::Column::Slug.eq(&wanted.slug));
     let stored = stored.lock_exclusive().one(&**txn).await?.ok_or_else(|| gone("brand"))?;
     (wanted.id, wanted.created_at) = (stored.id, stored.created_at);
-    brand::Entity::update(wanted.clone().into_active_model().reset_all())
-        .exec(&**txn)
-        .await?;
+    brand::Entity::update(wanted.clone().into_active_model().reset_all()).exec(&**txn).await?;
     Ok((wanted, false))
 }
 
@@ -250,9 +248,7 @@ pub async fn put_topic(txn: &Write, db: &Db, mut wanted: Topic) -> Result<(Topic
     }
     let stored = lock_topic(txn, wanted.brand_id, &wanted.slug).await?.ok_or_else(|| gone("topic"))?;
     (wanted.id, wanted.created_at) = (stored.id, stored.created_at);
-    topic::Entity::update(wanted.clone().into_active_model().reset_all())
-        .exec(&**txn)
-        .await?;
+    topic::Entity::update(wanted.clone().into_active_model().reset_all()).exec(&**txn).await?;
     Ok((wanted, false))
 }
 

@@ -140,6 +140,15 @@ pub async fn find(on: &impl ConnectionTrait, slug: &str) -> Result<Option<Templa
     template::Entity::find().filter(template::Column::Slug.eq(slug)).one(on).await
 }
 
+/// Whether anything of this topic was made ready for sending; from then on its class is fixed.
+///
+/// # Errors
+/// The database's own.
+pub async fn topic_has_content(on: &impl ConnectionTrait, topic: TopicId) -> Result<bool, DbErr> {
+    let any = content::Entity::find().filter(content::Column::TopicId.eq(topic)).one(on).await?;
+    Ok(any.is_some())
+}
+
 /// Makes the place of what a start will freeze: held, so that deliveries that point to it wait.
 ///
 /// # Errors
