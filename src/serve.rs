@@ -17,13 +17,16 @@ use tokio_util::task::TaskTracker;
 use crate::app::{App, SetupError};
 use crate::clock::Clock;
 use crate::config::{ConfigError, Settings};
+use crate::mailbox::Mailbox;
 use crate::relay::{Outcome, Relay, RelayUrlError, Timeouts};
-use crate::{delivery, web};
+use crate::{campaign, delivery, web};
 
 /// How long open HTTP requests may take to finish once the process is to stop.
 const FAREWELL: Duration = Duration::from_secs(10);
 /// How long the relay may take to greet at the start before it counts as out of reach.
 const GREETING: Duration = Duration::from_secs(10);
+/// How often campaigns are looked at when there was nothing to do.
+const CAMPAIGN_POLL: Duration = Duration::from_millis(200);
 
 /// Which parts run in this process, and how.
 #[derive(Clone, Debug)]
@@ -69,6 +72,11 @@ pub enum StartError {
         "cannot listen on {0}: {1}; choose another address with TIDINGS_LISTEN, or stop what uses this one"
     )]
     Listen(SocketAddr, std::io::Error),
+    /// The embedded mailbox cannot listen.
+    #[error(
+        "the embedded mailbox cannot listen on a port of loopback: {0}; set TIDINGS_RELAY_URL to a relay"
+    )]
+    Mailbox(std::io::Error),
     /// The relay refuses us for good.
     #[error(
         "the relay refuses this program ({phase}: {code} {text}); check TIDINGS_RELAY_URL, its user and its password"
@@ -89,6 +97,8 @@ pub struct Running {
     pub addr: SocketAddr,
     /// What its parts share.
     pub app: App,
+    /// The embedded mailbox, where it takes the relay's place.
+    pub mailbox: Option<Mailbox>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -120,17 +130,28 @@ pub async fn start(mut settings: Settings, parts: Parts) -> Result<Running, Star
     let app = App::open_with_clock(settings, parts.migrate, parts.clock).await?;
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
-    let router =
+    let mut router =
         if parts.web { web::router::full(app.clone()) } else { web::router::worker_only(app.clone()) };
+    let mailbox = if app.settings.uses_mailbox() {
+        let mailbox = Mailbox::start().await.map_err(StartError::Mailbox)?;
+        router = router.merge(mailbox.router());
+        Some(mailbox)
+    } else {
+        None
+    };
     if parts.worker {
-        let url = app.settings.relay_url.expose_secret();
-        let relay = Relay::from_url(url, &app.settings.helo_name, parts.timeouts)?;
+        let url = match &mailbox {
+            Some(mailbox) => mailbox.relay_url(),
+            None => app.settings.relay_url.expose_secret().to_owned(),
+        };
+        let relay = Relay::from_url(&url, &app.settings.helo_name, parts.timeouts)?;
         greet(&relay).await?;
         tasks.spawn(delivery::worker::run(app.clone(), relay, stop.clone()));
+        tasks.spawn(run_campaigns(app.clone(), stop.clone()));
     }
     tasks.spawn(serve_http(listener, router, stop.clone()));
     tasks.close();
-    Ok(Running { addr, app, stop, tasks })
+    Ok(Running { addr, app, mailbox, stop, tasks })
 }
 
 /// Serves until SIGTERM or SIGINT.
@@ -182,6 +203,20 @@ async fn greet(relay: &Relay) -> Result<(), StartError> {
         ),
     }
     Ok(())
+}
+
+async fn run_campaigns(app: App, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        let pause = match campaign::worker::step(&app).await {
+            Ok(true) => continue,
+            Ok(false) => CAMPAIGN_POLL,
+            Err(error) => {
+                tracing::error!(%error, "a campaign could not be brought on");
+                Duration::from_secs(1)
+            }
+        };
+        stop.run_until_cancelled(tokio::time::sleep(pause)).await;
+    }
 }
 
 async fn serve_http(listener: TcpListener, router: Router, stop: CancellationToken) {
