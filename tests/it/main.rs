@@ -7,4 +7,5 @@ mod harness;
 
 mod config;
 mod fence;
+mod mailbox;
 mod relay;
