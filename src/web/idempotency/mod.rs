@@ -157,3 +157,6 @@ fn replayed(answer: Answer) -> Response {
     response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
     response
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,269 @@
+//! `/brands/{brand}`.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::ToSchema;
+
+use super::{Brand, MAX_LINE, MAX_NAME, put_status, rows, seen};
+use crate::access;
+use crate::app::App;
+use crate::clock::Timestamp;
+use crate::id::BrandId;
+use crate::web::{Caller, Json, List, Paging, Path, Problem, check};
+
+/// Most origins of a brand.
+const MAX_ORIGINS: usize = 20;
+
+/// What one click on an unsubscribe link stops.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum OneClickScope {
+    /// Whatever can be refused, of every brand here.
+    #[default]
+    All,
+    /// Whatever can be refused, of this brand.
+    Brand,
+    /// The topic of the message.
+    Topic,
+}
+
+/// A brand as it is to be; what is absent is empty.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BrandBody {
+    /// Its name in mail, one line of at most 200 characters.
+    name: String,
+    /// `Name <address>`: sends what can be refused, and the rest unless `notice_from` is set.
+    #[schema(example = "Acme <news@acme.example>")]
+    from: String,
+    /// `Name <address>`: sends requested, service and notice mail.
+    notice_from: Option<String>,
+    /// `Name <address>` of Reply-To.
+    reply_to: Option<String>,
+    /// Postal address in one line; while it is empty, no campaign starts.
+    postal_address: String,
+    /// Telephone.
+    phone: Option<String>,
+    /// Web site.
+    website: Option<String>,
+    /// What this brand's links begin with, https unless loopback.
+    base_url: Option<String>,
+    /// Domain of this brand's envelope senders.
+    bounce_domain: Option<String>,
+    /// Colour of its pages and mail, `#rrggbb`.
+    color: Option<String>,
+    /// Its logo, an https URL.
+    logo: Option<String>,
+    /// Origins of its own web pages, such as `https://acme.example`.
+    origins: Option<Vec<String>>,
+    /// What one click stops; `all` when absent.
+    one_click_scope: Option<OneClickScope>,
+}
+
+/// A brand.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Brand)]
+pub(super) struct BrandView {
+    /// Its slug.
+    brand: String,
+    /// Its name in mail.
+    name: String,
+    /// `Name <address>`: sends what can be refused.
+    from: String,
+    /// `Name <address>`: sends requested, service and notice mail; `from` when null.
+    notice_from: Option<String>,
+    /// `Name <address>` of Reply-To.
+    reply_to: Option<String>,
+    /// Postal address.
+    postal_address: String,
+    /// Telephone.
+    phone: Option<String>,
+    /// Web site.
+    website: Option<String>,
+    /// What this brand's links begin with.
+    base_url: Option<String>,
+    /// Domain of this brand's envelope senders.
+    bounce_domain: Option<String>,
+    /// Colour of its pages and mail.
+    color: Option<String>,
+    /// Its logo.
+    logo: Option<String>,
+    /// Origins of its own web pages.
+    #[schema(value_type = Vec<String>)]
+    origins: serde_json::Value,
+    /// What one click stops: `all`, `brand` or `topic`.
+    #[schema(value_type = OneClickScope)]
+    one_click_scope: String,
+    /// When it was made.
+    created_at: Timestamp,
+    /// When it was last written.
+    updated_at: Timestamp,
+}
+
+impl From<Brand> for BrandView {
+    fn from(brand: Brand) -> Self {
+        Self {
+            brand: brand.slug,
+            name: brand.name,
+            from: brand.from_mailbox,
+            notice_from: brand.notice_from,
+            reply_to: brand.reply_to,
+            postal_address: brand.postal_address,
+            phone: brand.phone,
+            website: brand.website,
+            base_url: brand.base_url,
+            bounce_domain: brand.bounce_domain,
+            color: brand.color,
+            logo: brand.logo,
+            origins: brand.origins,
+            one_click_scope: brand.one_click_scope,
+            created_at: brand.created_at,
+            updated_at: brand.updated_at,
+        }
+    }
+}
+
+/// List brands.
+///
+/// By slug, archived ones left out.
+#[utoipa::path(get, path = "/brands", tag = "brands", params(Paging), responses((status = 200, body = List<BrandView>)))]
+pub(super) async fn list_brands(
+    State(app): State<App>,
+    caller: Caller,
+    paging: Paging,
+) -> Result<Json<List<BrandView>>, Problem> {
+    let after: Option<String> = paging.after_key()?;
+    let brands = rows::list(app.db.reads(), caller.brand, after.as_deref(), paging.fetch()).await?;
+    Ok(Json(List::page(brands, &paging, |brand| brand.slug.clone(), BrandView::from)))
+}
+
+/// Show a brand.
+#[utoipa::path(
+    get, path = "/brands/{brand}", tag = "brands", params(("brand" = String, Path, description = "Slug of the brand")),
+    responses((status = 200, body = BrandView))
+)]
+pub(super) async fn get_brand(
+    State(app): State<App>,
+    caller: Caller,
+    Path(slug): Path<String>,
+) -> Result<Json<BrandView>, Problem> {
+    seen(&app, &caller, &slug).await.map(|brand| Json(brand.into()))
+}
+
+/// Make or change a brand.
+///
+/// What is absent is empty afterwards. An archived brand is back.
+#[utoipa::path(
+    put, path = "/brands/{brand}", tag = "brands", params(("brand" = String, Path, description = "Slug of the brand")),
+    request_body = BrandBody,
+    responses((status = 200, body = BrandView), (status = 201, description = "Made", body = BrandView))
+)]
+pub(super) async fn put_brand(
+    State(app): State<App>,
+    caller: Caller,
+    Path(slug): Path<String>,
+    Json(body): Json<BrandBody>,
+) -> Result<Response, Problem> {
+    caller.must_be(&[])?;
+    if !caller.sees_every_brand() {
+        // A key bound to a brand may change that one and make no other.
+        seen(&app, &caller, &slug).await?;
+    }
+    let wanted = checked_brand(slug, body)?;
+    let txn = app.db.begin().await?;
+    let (brand, made) = rows::put(&txn, &app.db, wanted).await?;
+    let subject = format!("brand:{}", brand.slug);
+    let view = BrandView::from(brand);
+    let detail = json!({ "made": made, "brand": view });
+    access::rows::record(&*txn, &app.db, &caller.actor, "brand.put", &subject, detail).await?;
+    txn.commit().await?;
+    Ok((put_status(made), Json(view)).into_response())
+}
+
+/// Archive a brand.
+///
+/// It is not shown and not used any more; its opt-outs stay.
+#[utoipa::path(
+    delete, path = "/brands/{brand}", tag = "brands",
+    params(("brand" = String, Path, description = "Slug of the brand")), responses((status = 204, description = "Archived"))
+)]
+pub(super) async fn delete_brand(
+    State(app): State<App>,
+    caller: Caller,
+    Path(slug): Path<String>,
+) -> Result<StatusCode, Problem> {
+    caller.must_be(&[])?;
+    let brand = seen(&app, &caller, &slug).await?;
+    let txn = app.db.begin().await?;
+    rows::archive(&txn, &app.db, brand.id).await?;
+    let subject = format!("brand:{slug}");
+    access::rows::record(&*txn, &app.db, &caller.actor, "brand.archive", &subject, json!({})).await?;
+    txn.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn checked_brand(slug: String, body: BrandBody) -> Result<Brand, Problem> {
+    let mut errors = Vec::new();
+    check::slug("brand", &slug, &mut errors);
+    check::one_line("/name", &body.name, MAX_NAME, &mut errors);
+    let mut mailbox = |pointer: &str, text: Option<&String>| {
+        text.and_then(|text| check::mailbox(pointer, text, &mut errors)).map(|mailbox| mailbox.to_string())
+    };
+    let from_mailbox = mailbox("/from", Some(&body.from)).unwrap_or_default();
+    let notice_from = mailbox("/notice_from", body.notice_from.as_ref());
+    let reply_to = mailbox("/reply_to", body.reply_to.as_ref());
+    if !body.postal_address.is_empty() {
+        check::one_line("/postal_address", &body.postal_address, MAX_LINE, &mut errors);
+    }
+    check::optional_line("/phone", body.phone.as_deref(), 50, &mut errors);
+    if let Some(text) = &body.website {
+        check::web("/website", text, &mut errors);
+    }
+    let base_url = body.base_url.as_ref().and_then(|text| check::base_url("/base_url", text, &mut errors));
+    if let Some(text) = &body.bounce_domain {
+        check::domain("/bounce_domain", text, &mut errors);
+    }
+    if let Some(text) = &body.color {
+        check::color("/color", text, &mut errors);
+    }
+    if let Some(text) = &body.logo {
+        check::https("/logo", text, &mut errors);
+    }
+    let origins = body.origins.unwrap_or_default();
+    if origins.len() > MAX_ORIGINS {
+        check::wrong("/origins", format!("has more than {MAX_ORIGINS} entries"), &mut errors);
+    }
+    for (n, text) in origins.iter().enumerate().take(MAX_ORIGINS) {
+        check::origin(&format!("/origins/{n}"), text, &mut errors);
+    }
+    check::done(errors)?;
+    Ok(Brand {
+        id: BrandId::new(),
+        slug,
+        name: body.name,
+        from_mailbox,
+        notice_from,
+        reply_to,
+        postal_address: body.postal_address,
+        phone: body.phone,
+        website: body.website,
+        base_url,
+        bounce_domain: body.bounce_domain.map(|domain| domain.to_ascii_lowercase()),
+        color: body.color,
+        logo: body.logo,
+        origins: json!(origins),
+        one_click_scope: match body.one_click_scope.unwrap_or_default() {
+            OneClickScope::All => "all",
+            OneClickScope::Brand => "brand",
+            OneClickScope::Topic => "topic",
+        }
+        .to_owned(),
+        // The database's clock says when.
+        created_at: Timestamp(0),
+        updated_at: Timestamp(0),
+        archived_at: None,
+    })
+}
