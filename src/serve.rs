@@ -173,7 +173,8 @@ pub async fn run(settings: Settings, parts: Parts) -> Result<(), StartError> {
     Ok(())
 }
 
-async fn until_signal() {
+/// Returns when the process is asked to end: SIGTERM or SIGINT.
+pub async fn until_signal() {
     match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
         (Ok(mut terminate), Ok(mut interrupt)) => {
             tokio::select! {

@@ -19,6 +19,7 @@ use crate::config::Settings;
 use crate::telemetry;
 
 mod api_key;
+mod demo;
 mod explain;
 mod import;
 mod key;
@@ -61,6 +62,7 @@ struct Flags {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::Demo),
     Serve(serve::Serve),
     Migrate(migrate::Migrate),
     Import(import::Import),
@@ -194,6 +196,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
     let logging = if talkative { telemetry::init() } else { telemetry::init_quietly() };
     logging.map_err(CliError::Failed)?;
     match cli.command {
+        Command::Demo(command) => block_on(command.run(&context)),
         Command::Serve(command) => block_on(command.run(&context)),
         Command::Migrate(command) => block_on(command.run(&context)),
         Command::Import(command) => block_on(command.run(&context)),

@@ -15,7 +15,8 @@ pub(crate) struct Api {
 
 impl Api {
     pub(crate) fn new(base: impl Into<String>, key: Option<&str>) -> Self {
-        let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        let direct = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+        let client = direct.build().unwrap();
         Self { client, base: base.into(), key: key.map(str::to_owned) }
     }
 
