@@ -13,6 +13,7 @@
 //! A delivery that was once in doubt keeps the mark: it never ends as plainly refused or suppressed, but as `unknown`.
 //! Nothing here knows campaigns or notices; a row carries the id of frozen content. Only [`worker`] sends.
 
+pub mod api;
 pub mod fate;
 pub mod retry;
 pub mod rows;
