@@ -7,6 +7,7 @@
 //! What may be sent is frozen at the start, and what waits is *held*: deliveries of a draft, a scheduled, a paused or a
 //! cancelled campaign point to content that no worker claims from.
 
+pub mod api;
 mod draft;
 mod life;
 pub mod rows;

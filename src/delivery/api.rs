@@ -16,8 +16,8 @@ use crate::clock::Timestamp;
 use crate::decision::{Class, Reason};
 use crate::delivery;
 use crate::id::{DeliveryId, MailingId, RecipientId};
-use crate::message::rows::{FreezeError, shared};
 use crate::message::ComposeError;
+use crate::message::rows::{FreezeError, shared};
 use crate::recipient;
 use crate::web::{Caller, FieldError, Json, List, NewId, Paging, Path, Problem, Query, Role, check};
 

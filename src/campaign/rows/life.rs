@@ -11,7 +11,7 @@ use crate::campaign::{CampaignError, Change, State};
 use crate::clock::Timestamp;
 use crate::db::{Db, Write};
 use crate::delivery;
-use crate::id::CampaignId;
+use crate::id::{CampaignId, ContentId};
 use crate::message;
 use crate::message::rows::FreezeError;
 
@@ -41,12 +41,33 @@ pub async fn start(txn: &Write, db: &Db, id: CampaignId) -> Result<Campaign, Cam
     Ok(run(txn, campaign, now).await?)
 }
 
+/// Freezes what a start would freeze now under another id, which is not the campaign's: for a look or a test.
+///
+/// # Errors
+/// What keeps it from being frozen.
+pub async fn freeze_aside(
+    txn: &Write,
+    db: &Db,
+    campaign: &Campaign,
+    content: ContentId,
+) -> Result<(), CampaignError> {
+    message::rows::place(txn, db, content, campaign.brand_id, campaign.topic_id, &campaign.template).await?;
+    freeze_as(txn, db, campaign, content).await
+}
+
 /// Freezes what the campaign says now.
 pub(super) async fn freeze(txn: &Write, db: &Db, campaign: &Campaign) -> Result<(), CampaignError> {
+    freeze_as(txn, db, campaign, campaign.content_id).await
+}
+
+async fn freeze_as(
+    txn: &Write,
+    db: &Db,
+    campaign: &Campaign,
+    content: ContentId,
+) -> Result<(), CampaignError> {
     let reply_to = campaign.reply_to.as_deref();
-    let frozen =
-        message::rows::freeze(txn, db, campaign.content_id, &campaign.template, &campaign.data, reply_to)
-            .await;
+    let frozen = message::rows::freeze(txn, db, content, &campaign.template, &campaign.data, reply_to).await;
     frozen.map_err(|error| match error {
         FreezeError::Db(error) => CampaignError::Db(error),
         FreezeError::NoContent => CampaignError::Gone,

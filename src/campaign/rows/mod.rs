@@ -22,7 +22,7 @@ use crate::message;
 use crate::recipient::Audience;
 
 pub use campaign::Model as Campaign;
-pub use life::{cancel, pause, resume, retry, start};
+pub use life::{cancel, freeze_aside, pause, resume, retry, start};
 pub use lines::{Line, LinesFailure, LinesReport, add_all, add_lines};
 pub(super) use steps::{Work, act, waiting};
 pub use upkeep::{delete, move_deadline};

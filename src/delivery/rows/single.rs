@@ -60,8 +60,7 @@ pub async fn accept(txn: &Write, app: &App, single: &Single<'_>) -> Result<(), S
         .await?
         .ok_or_else(|| DbErr::RecordNotFound("the frozen content".into()))?;
     rehearse(&**txn, app, &app.link_keys, &frozen, single).await?;
-    let newcomer =
-        Newcomer { address: single.address.clone(), name: single.name.map(str::to_owned) };
+    let newcomer = Newcomer { address: single.address.clone(), name: single.name.map(str::to_owned) };
     let person = recipient::rows::ensure_stranger(txn, &app.db, &app.address_key, &newcomer).await?;
     let stream = Stream {
         content: single.content,
@@ -99,7 +98,8 @@ pub async fn rehearse(
         None => None,
     };
     let person = member.as_ref().map(|member| &member.recipient);
-    let stored = person.and_then(|person| person.address.as_deref()).and_then(|a| EmailAddress::parse(a).ok());
+    let stored =
+        person.and_then(|person| person.address.as_deref()).and_then(|a| EmailAddress::parse(a).ok());
     let nothing = JsonValue::Object(serde_json::Map::new());
     let addressee = Addressee {
         recipient: person.map_or_else(RecipientId::new, |person| person.id),
