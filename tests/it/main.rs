@@ -9,3 +9,4 @@ mod config;
 mod fence;
 mod mailbox;
 mod relay;
+mod unsubscribe_page;
