@@ -85,6 +85,10 @@ impl KeyRing {
         &self.keys[0].id
     }
 
+    pub(super) fn ids(&self) -> impl Iterator<Item = &str> {
+        self.keys.iter().map(|key| key.id.as_str())
+    }
+
     /// The tag of `payload` under the named key; none when the ring does not hold it.
     pub(super) fn tag(&self, id: &str, payload: &[u8]) -> Option<Vec<u8>> {
         Some(self.mac(id, payload)?.finalize().into_bytes().to_vec())

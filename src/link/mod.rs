@@ -3,8 +3,10 @@
 //! Pure. A token carries all that an opt-out needs and depends on no row that is ever deleted, so it works for ever;
 //! keys rotate in a ring, of which the first signs and all verify.
 
+mod envelope;
 mod keys;
 mod token;
 
+pub use envelope::{delivery_of_envelope, envelope_local};
 pub use keys::{KeyRing, KeyRingError};
 pub use token::{Link, LinkError, Purpose};

@@ -1,8 +1,13 @@
 //! The mail of one delivery.
 
+use handlebars::Context;
+use serde::Serialize;
+use serde_json::{Value as Json, json};
 use url::Url;
 
-use super::{Compiled, ComposeError};
+use super::footing::{Footing, complete_html, complete_text};
+use super::headers::{self, Bodies, Parties, one_line};
+use super::{Compiled, ComposeError, html};
 use crate::address::{AddressHash, EmailAddress};
 use crate::brand::{Brand, Topic};
 use crate::clock::Timestamp;
@@ -55,10 +60,17 @@ pub struct Addressee<'a> {
     /// Whether the person is a customer of the brand.
     pub customer: bool,
     /// Attributes: an object.
-    pub attributes: &'a serde_json::Value,
+    pub attributes: &'a Json,
     /// What the delivery lays over the campaign's data, key by key: an object.
-    pub data: Option<&'a serde_json::Value>,
+    pub data: Option<&'a Json>,
 }
+
+/// Longest subject in octets.
+const MAX_SUBJECT: usize = 800;
+/// Longest HTML part in octets.
+const MAX_HTML: usize = 1024 * 1024;
+/// Longest text part in octets.
+const MAX_TEXT: usize = 512 * 1024;
 
 /// Makes the message of one delivery. `date` goes into `Date` and into the links, so give the same one on every
 /// attempt: the time the delivery was first begun, or of now when it never was.
@@ -72,6 +84,106 @@ pub fn compose(
     delivery: DeliveryId,
     date: Timestamp,
 ) -> Result<Message, ComposeError> {
-    let _ = (content.frozen(), sender, addressee, delivery, date);
-    Err(ComposeError::Build("not yet".into()))
+    let rendered = render(content, sender, addressee, delivery, date)?;
+    let parties = Parties::new(sender, addressee, content.frozen().reply_to.as_deref())?;
+    let bytes = headers::build(&parties, sender, &rendered.footing, rendered.bodies, delivery, date)?;
+    let (envelope_from, envelope_to) = parties.envelope(sender, delivery);
+    Ok(Message { envelope_from, envelope_to, message_id: parties.message_id(delivery), bytes })
+}
+
+/// What a message would say, for a preview: subject, text part and HTML part as [`compose`] sends them.
+///
+/// # Errors
+/// As [`compose`].
+pub fn preview(
+    content: &Compiled,
+    sender: &Sender<'_>,
+    addressee: &Addressee<'_>,
+    delivery: DeliveryId,
+    date: Timestamp,
+) -> Result<Preview, ComposeError> {
+    let Bodies { subject, text, html } = render(content, sender, addressee, delivery, date)?.bodies;
+    Ok(Preview { subject, text, html })
+}
+
+/// What a message would say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Preview {
+    /// The subject.
+    pub subject: String,
+    /// The text part.
+    pub text: String,
+    /// The HTML part.
+    pub html: String,
+}
+
+struct Rendered {
+    footing: Footing,
+    bodies: Bodies,
+}
+
+fn render(
+    content: &Compiled,
+    sender: &Sender<'_>,
+    addressee: &Addressee<'_>,
+    delivery: DeliveryId,
+    date: Timestamp,
+) -> Result<Rendered, ComposeError> {
+    let footing = Footing::new(sender, addressee, delivery, date)?;
+    let context = Context::from(seen_by_template(content, sender, addressee, &footing));
+    let locals = [("lang", language(addressee.locale)), ("accent", accent(sender.brand.color.as_deref()))];
+    let subject = one_line(&content.subject.render(&context, &[], MAX_SUBJECT)?);
+    let html = content.html.render(&context, &locals, MAX_HTML)?;
+    let html = complete_html(html::defuse_urls(html), &footing, sender)?;
+    let text = complete_text(content.text.render(&context, &[], MAX_TEXT)?, &footing, sender)?;
+    Ok(Rendered { footing, bodies: Bodies { subject, text, html } })
+}
+
+/// Every name that a template sees, always there and empty when not known.
+fn seen_by_template(
+    content: &Compiled,
+    sender: &Sender<'_>,
+    addressee: &Addressee<'_>,
+    footing: &Footing,
+) -> Json {
+    let (brand, topic) = (sender.brand, sender.topic);
+    let object = |value: &Json| if value.is_object() { value.clone() } else { json!({}) };
+    let mut data = object(&content.frozen().data);
+    if let (Json::Object(data), Some(Json::Object(own))) = (&mut data, addressee.data) {
+        data.extend(own.iter().map(|(key, value)| (key.clone(), value.clone())));
+    }
+    let known = |value: Option<&str>| value.unwrap_or_default().to_owned();
+    json!({
+        "email": addressee.address.as_str(),
+        "name": known(addressee.name),
+        "locale": known(addressee.locale),
+        "external_id": known(addressee.external_id),
+        "customer": addressee.customer,
+        "attributes": object(addressee.attributes),
+        "data": data,
+        "brand": {
+            "id": brand.slug,
+            "name": brand.name,
+            "postal_address": brand.postal_address,
+            "phone": known(brand.phone.as_deref()),
+            "website": known(brand.website.as_deref()),
+        },
+        "topic": { "id": topic.slug, "name": topic.name },
+        "unsubscribe_url": footing.url(),
+        "preferences_url": footing.url(),
+    })
+}
+
+fn language(locale: Option<&str>) -> &str {
+    let is_tag = |tag: &&str| {
+        (2..=35).contains(&tag.len()) && tag.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
+    locale.filter(is_tag).unwrap_or("en")
+}
+
+fn accent(color: Option<&str>) -> &str {
+    let is_hex = |color: &&str| {
+        color.len() == 7 && color.strip_prefix('#').is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()))
+    };
+    color.filter(is_hex).unwrap_or("#1d4f91")
 }

@@ -1,10 +1,11 @@
 //! What a start freezes, and what a worker keeps of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::TemplateError;
+use super::template::{Assembly, Flaw, Parsed, Ready};
+use super::{Part, TemplateError, html};
 use crate::id::{BrandId, ContentId, TopicId};
 
 /// A template that another one includes, as frozen.
@@ -41,22 +42,75 @@ pub struct Frozen {
     pub reply_to: Option<String>,
 }
 
+/// Most templates that one may reach by including them.
+pub(super) const MAX_PARTIALS: usize = 100;
+/// Where the layout takes the body in; no slug begins with @.
+const BODY: &str = "@body";
+const LAYOUT: &str = include_str!("../../templates/mail/layout.html.hbs");
+
 /// Frozen content, parsed and ready for [`compose`](super::compose()).
 pub struct Compiled {
     frozen: Frozen,
+    pub(super) subject: Ready,
+    pub(super) html: Ready,
+    pub(super) text: Ready,
 }
 
 impl Compiled {
-    /// Parses and checks it.
+    /// Parses and checks it. HTML without `<html>` is put into the base layout.
     ///
     /// # Errors
     /// Where a template cannot be used and why.
     pub fn new(frozen: &Frozen) -> Result<Self, TemplateError> {
-        Ok(Self { frozen: frozen.clone() })
+        let own = |part: Part| move |flaw: Flaw| TemplateError::new(&frozen.template, part, flaw);
+        let parse = |part: Part, source: &str| Parsed::new(source).map_err(own(part));
+        let mut html_partials = BTreeMap::new();
+        let mut text_partials = BTreeMap::new();
+        for (slug, partial) in &frozen.partials {
+            let theirs = |part: Part| move |flaw: Flaw| TemplateError::new(slug, part, flaw);
+            html_partials.insert(slug.clone(), Parsed::new(&partial.html).map_err(theirs(Part::Html))?);
+            text_partials.insert(slug.clone(), Parsed::new(&partial.text).map_err(theirs(Part::Text))?);
+        }
+        let mut html = parse(Part::Html, &frozen.html)?;
+        if !is_document(&frozen.html) && !frozen.partials.values().any(|partial| is_document(&partial.html)) {
+            html_partials.insert(BODY.to_owned(), html);
+            html = parse(Part::Html, LAYOUT)?;
+        }
+        let html = Assembly::new(&html_partials).assemble(&html, Part::Html).map_err(own(Part::Html))?;
+        let mut plain = Assembly::new(&text_partials);
+        let text = parse(Part::Text, &frozen.text)?;
+        let text = plain.assemble(&text, Part::Text).map_err(own(Part::Text))?;
+        let subject = parse(Part::Subject, &frozen.subject)?;
+        let subject = plain.assemble(&subject, Part::Subject).map_err(own(Part::Subject))?;
+        Ok(Self { frozen: frozen.clone(), subject, html, text })
     }
 
     /// What it was made from.
     pub fn frozen(&self) -> &Frozen {
         &self.frozen
     }
+}
+
+fn is_document(source: &str) -> bool {
+    html::Pieces::new(source).any(|piece| matches!(piece, html::Piece::Tag(tag) if tag.is("html")))
+}
+
+/// The templates that this one includes, by name.
+///
+/// # Errors
+/// Where it cannot be used and why.
+pub(super) fn includes(
+    slug: &str,
+    subject: &str,
+    html: &str,
+    text: Option<&str>,
+) -> Result<BTreeSet<String>, TemplateError> {
+    let mut names = BTreeSet::new();
+    for (part, source) in [(Part::Subject, Some(subject)), (Part::Html, Some(html)), (Part::Text, text)] {
+        if let Some(source) = source {
+            let parsed = Parsed::new(source).map_err(|flaw| TemplateError::new(slug, part, flaw))?;
+            names.extend(parsed.partials());
+        }
+    }
+    Ok(names)
 }

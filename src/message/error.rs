@@ -46,6 +46,13 @@ pub struct TemplateError {
     pub reason: String,
 }
 
+impl TemplateError {
+    pub(super) fn new(template: &str, part: Part, flaw: super::template::Flaw) -> Self {
+        let super::template::Flaw { line, column, reason } = flaw;
+        Self { template: template.to_owned(), part, line, column, reason }
+    }
+}
+
 /// Why the message of one delivery cannot be made. Trying again without a change gives the same.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ComposeError {
@@ -69,6 +76,9 @@ pub enum ComposeError {
     /// The template does more than a message may cost.
     #[error("the template loops over too much; a message may take {0} steps")]
     TooMuchWork(usize),
+    /// Something in the HTML part that is not closed hides what follows it, the unsubscribe link too.
+    #[error("the HTML part hides its end, and with it the unsubscribe link; close its elements and comments")]
+    Hidden,
     /// The address has a non-ASCII local part, which takes SMTPUTF8 (RFC 6531).
     #[error("the part before the @ of the address is not ASCII, which needs SMTPUTF8")]
     NeedsSmtpUtf8,

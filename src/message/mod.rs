@@ -8,8 +8,13 @@
 mod compose;
 mod content;
 mod error;
+mod footing;
+mod headers;
+mod html;
 pub mod rows;
+mod template;
+mod text_part;
 
-pub use compose::{Addressee, Message, Sender, compose};
+pub use compose::{Addressee, Message, Preview, Sender, compose, preview};
 pub use content::{Compiled, Frozen, Partial};
 pub use error::{ComposeError, Part, TemplateError};

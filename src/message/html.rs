@@ -1,0 +1,393 @@
+//! As much of HTML as a sender must read: tags with their attributes, what is visible, where links lead.
+//!
+//! One pass, no recursion, never fails: what is no tag is text. It reads what templates and mail programs write, not
+//! every corner of the standard; where it may be wrong, the message gets a footer too many rather than one too few.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+/// A piece of HTML, with its place in the source.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Piece<'s> {
+    /// Text between tags, entities not decoded.
+    Text(&'s str),
+    /// A tag.
+    Tag(Tag<'s>),
+    /// A comment, a doctype, or what stands inside script, style and title.
+    Hidden,
+}
+
+/// A tag.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Tag<'s> {
+    /// The name as spelt.
+    pub(super) name: &'s str,
+    /// Whether it is `</name>`.
+    pub(super) closing: bool,
+    /// Where the whole tag stands.
+    pub(super) span: Range<usize>,
+    /// Its attributes.
+    pub(super) attributes: Vec<Attribute<'s>>,
+}
+
+/// An attribute, its value as spelt and without quotes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Attribute<'s> {
+    pub(super) name: &'s str,
+    pub(super) value: &'s str,
+    /// Where the value stands, quotes included.
+    pub(super) span: Range<usize>,
+}
+
+impl Tag<'_> {
+    /// Whether this is its name.
+    pub(super) fn is(&self, name: &str) -> bool {
+        self.name.eq_ignore_ascii_case(name)
+    }
+
+    fn is_one_of(&self, names: &[&str]) -> bool {
+        names.iter().any(|name| self.is(name))
+    }
+
+    /// The value of an attribute, entities decoded.
+    pub(super) fn attribute(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.attributes.iter().find(|a| a.name.eq_ignore_ascii_case(name)).map(|a| decode(a.value))
+    }
+}
+
+/// Elements that have no end.
+pub(super) const VOID: [&str; 14] = [
+    "area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr",
+];
+/// Elements whose inside is no HTML, or no text for a reader.
+const OPAQUE: [&str; 4] = ["script", "style", "title", "textarea"];
+
+/// Cuts HTML into pieces.
+pub(super) struct Pieces<'s> {
+    source: &'s str,
+    at: usize,
+    /// The opaque element that was just opened.
+    inside: Option<&'s str>,
+}
+
+impl<'s> Pieces<'s> {
+    pub(super) fn new(source: &'s str) -> Self {
+        Self { source, at: 0, inside: None }
+    }
+
+    fn rest(&self) -> &'s str {
+        &self.source[self.at..]
+    }
+
+    fn skip_opaque(&mut self, name: &str) {
+        let rest = self.rest().as_bytes();
+        let end = (0..rest.len()).find(|&i| {
+            rest[i] == b'<'
+                && rest.get(i + 1) == Some(&b'/')
+                && rest[i + 2..].get(..name.len()).is_some_and(|tag| tag.eq_ignore_ascii_case(name.as_bytes()))
+        });
+        self.at += end.unwrap_or(rest.len());
+    }
+
+    fn read_tag(&self) -> Option<Tag<'s>> {
+        let source = self.source;
+        let bytes = source.as_bytes();
+        let closing = bytes.get(self.at + 1) == Some(&b'/');
+        let name_at = self.at + 1 + usize::from(closing);
+        if !bytes.get(name_at)?.is_ascii_alphabetic() {
+            return None;
+        }
+        let mut i = end_of(bytes, name_at, |b| b.is_ascii_whitespace() || b == b'/' || b == b'>');
+        let name = &source[name_at..i];
+        let mut attributes = Vec::new();
+        loop {
+            i = end_of(bytes, i, |b| !b.is_ascii_whitespace() && b != b'/');
+            if *bytes.get(i)? == b'>' {
+                return Some(Tag { name, closing, span: self.at..i + 1, attributes });
+            }
+            // A name may begin with `=`, as browsers read it.
+            let end = end_of(bytes, i + 1, |b| b.is_ascii_whitespace() || matches!(b, b'/' | b'>' | b'='));
+            let attribute = source.get(i..end)?;
+            let equals = end_of(bytes, end, |b| !b.is_ascii_whitespace());
+            if bytes.get(equals) != Some(&b'=') {
+                attributes.push(Attribute { name: attribute, value: "", span: end..end });
+                i = end;
+                continue;
+            }
+            let start = end_of(bytes, equals + 1, |b| !b.is_ascii_whitespace());
+            let quote = *bytes.get(start)?;
+            let (value, span) = if matches!(quote, b'"' | b'\'') {
+                let close = end_of(bytes, start + 1, |b| b == quote);
+                bytes.get(close)?;
+                (&source[start + 1..close], start..close + 1)
+            } else {
+                let close = end_of(bytes, start, |b| b.is_ascii_whitespace() || b == b'>');
+                (&source[start..close], start..close)
+            };
+            i = span.end;
+            attributes.push(Attribute { name: attribute, value, span });
+        }
+    }
+}
+
+fn end_of(bytes: &[u8], from: usize, stops: impl Fn(u8) -> bool) -> usize {
+    bytes[from.min(bytes.len())..].iter().position(|b| stops(*b)).map_or(bytes.len(), |n| from + n)
+}
+
+impl<'s> Iterator for Pieces<'s> {
+    type Item = Piece<'s>;
+
+    fn next(&mut self) -> Option<Piece<'s>> {
+        if let Some(name) = self.inside.take() {
+            self.skip_opaque(name);
+            return Some(Piece::Hidden);
+        }
+        let rest = self.rest();
+        if rest.is_empty() {
+            return None;
+        }
+        if let Some(comment) = rest.strip_prefix("<!--") {
+            self.at += comment.find("-->").map_or(rest.len(), |end| 4 + end + 3);
+            return Some(Piece::Hidden);
+        }
+        if rest.starts_with("<!") || rest.starts_with("<?") {
+            self.at += rest.find('>').map_or(rest.len(), |end| end + 1);
+            return Some(Piece::Hidden);
+        }
+        if rest.starts_with('<')
+            && let Some(tag) = self.read_tag()
+        {
+            self.at = tag.span.end;
+            if !tag.closing && tag.is_one_of(&OPAQUE) {
+                self.inside = Some(tag.name);
+            }
+            return Some(Piece::Tag(tag));
+        }
+        let first = rest.chars().next().map_or(0, char::len_utf8);
+        let length = rest[first..].find('<').map_or(rest.len(), |end| first + end);
+        self.at += length;
+        Some(Piece::Text(&rest[..length]))
+    }
+}
+
+/// Decodes numeric entities and the named ones that mail is written with; others stay as they are.
+pub(super) fn decode(text: &str) -> Cow<'_, str> {
+    if !text.contains('&') {
+        return Cow::Borrowed(text);
+    }
+    let mut decoded = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('&') {
+        decoded.push_str(&rest[..at]);
+        rest = &rest[at..];
+        match entity(rest) {
+            Some((character, length)) => {
+                decoded.push(character);
+                rest = &rest[length..];
+            }
+            None => {
+                decoded.push('&');
+                rest = &rest[1..];
+            }
+        }
+    }
+    decoded.push_str(rest);
+    Cow::Owned(decoded)
+}
+
+fn entity(text: &str) -> Option<(char, usize)> {
+    const NAMED: [(&str, char); 26] = [
+        ("amp;", '&'), ("lt;", '<'), ("gt;", '>'), ("quot;", '"'), ("apos;", '\''), ("nbsp;", '\u{a0}'),
+        ("Tab;", '\t'), ("NewLine;", '\n'), ("colon;", ':'), ("copy;", '©'), ("reg;", '®'), ("trade;", '™'),
+        ("mdash;", '—'), ("ndash;", '–'), ("hellip;", '…'), ("middot;", '·'), ("bull;", '•'), ("euro;", '€'),
+        ("auml;", 'ä'), ("ouml;", 'ö'), ("uuml;", 'ü'), ("Auml;", 'Ä'), ("Ouml;", 'Ö'), ("Uuml;", 'Ü'),
+        ("szlig;", 'ß'), ("eacute;", 'é'),
+    ];
+    let name = text.strip_prefix('&')?;
+    if let Some((spelt, character)) = NAMED.iter().find(|(spelt, _)| name.starts_with(spelt)) {
+        return Some((*character, 1 + spelt.len()));
+    }
+    let number = name.strip_prefix('#')?;
+    let (digits, radix, skipped) = match number.strip_prefix(['x', 'X']) {
+        Some(hex) => (hex, 16, 3),
+        None => (number, 10, 2),
+    };
+    let length = digits.bytes().take(10).take_while(|b| char::from(*b).is_digit(radix)).count();
+    let character = char::from_u32(u32::from_str_radix(&digits[..length], radix).ok()?)?;
+    let semicolon = usize::from(digits.as_bytes().get(length) == Some(&b';'));
+    Some((character, skipped + length + semicolon))
+}
+
+/// What a reader sees.
+pub(super) struct Visible {
+    /// All text, tags as spaces.
+    pub(super) text: String,
+    /// Whether a link that can be seen leads to the URL asked for.
+    pub(super) has_link: bool,
+}
+
+/// Reads what is visible, and whether `url` is linked to from it.
+pub(super) fn visible(html: &str, url: &str) -> Visible {
+    let mut seen = Visible { text: String::with_capacity(html.len() / 2), has_link: false };
+    let mut hidden: Option<(&str, usize)> = None;
+    let mut in_link = false;
+    for piece in Pieces::new(html) {
+        match piece {
+            Piece::Hidden => {}
+            Piece::Text(text) if hidden.is_none() => {
+                let text = decode(text);
+                seen.has_link |= in_link && !text.trim().is_empty();
+                seen.text.push_str(&text);
+            }
+            Piece::Text(_) => {}
+            Piece::Tag(tag) => {
+                if let Some((name, depth)) = &mut hidden {
+                    if tag.is(name) {
+                        *depth = if tag.closing { *depth - 1 } else { *depth + 1 };
+                    }
+                    if *depth == 0 {
+                        hidden = None;
+                    }
+                    continue;
+                }
+                seen.text.push(' ');
+                if !tag.closing && hides(&tag) {
+                    if !tag.is_one_of(&VOID) {
+                        hidden = Some((tag.name, 1));
+                    }
+                } else if tag.is("a") {
+                    in_link = !tag.closing && tag.attribute("href").is_some_and(|to| to.trim() == url);
+                } else if tag.is("img") {
+                    seen.has_link |= in_link;
+                }
+            }
+        }
+    }
+    seen
+}
+
+fn hides(tag: &Tag<'_>) -> bool {
+    if tag.is_one_of(&["head", "template", "noscript"]) {
+        return true;
+    }
+    let style: String = tag
+        .attribute("style")
+        .map(|style| style.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_ascii_lowercase())
+        .unwrap_or_default();
+    let zero = style.split(';').any(|rule| {
+        let (name, value) = rule.split_once(':').unwrap_or((rule, ""));
+        let value = value.trim_end_matches("!important");
+        matches!(
+            (name, value),
+            ("display", "none") | ("visibility", "hidden") | ("opacity", "0")
+        ) || matches!(name, "font-size" | "max-height" | "height" | "max-width" | "width")
+            && matches!(value, "0" | "0px" | "0pt" | "0em" | "0%")
+    });
+    zero || tag.attributes.iter().any(|a| a.name.eq_ignore_ascii_case("hidden"))
+}
+
+/// Makes harmless every URL that would run something: a `javascript:`, `vbscript:` or `data:` URL (images aside) in an
+/// attribute that holds one becomes `#`. It may have come in with somebody's data, so the message still goes.
+pub(super) fn defuse_urls(html: String) -> String {
+    const HOLD_URLS: [&str; 9] =
+        ["href", "src", "action", "formaction", "background", "poster", "cite", "data", "xlink:href"];
+    let mut bad: Vec<Range<usize>> = Vec::new();
+    for piece in Pieces::new(&html) {
+        if let Piece::Tag(tag) = piece {
+            bad.extend(
+                tag.attributes
+                    .iter()
+                    .filter(|a| HOLD_URLS.iter().any(|name| a.name.eq_ignore_ascii_case(name)) && runs(a.value))
+                    .map(|a| a.span.clone()),
+            );
+        }
+    }
+    if bad.is_empty() {
+        return html;
+    }
+    let mut safe = html;
+    for span in bad.into_iter().rev() {
+        safe.replace_range(span, "\"#\"");
+    }
+    safe
+}
+
+fn runs(value: &str) -> bool {
+    // Browsers drop control characters and spaces before and inside the scheme.
+    let scheme: String = decode(value)
+        .chars()
+        .filter(|c| !c.is_control() && !c.is_whitespace())
+        .take(32)
+        .collect::<String>()
+        .to_ascii_lowercase();
+    const IMAGES: [&str; 4] = ["data:image/png", "data:image/jpeg", "data:image/gif", "data:image/webp"];
+    scheme.starts_with("javascript:")
+        || scheme.starts_with("vbscript:")
+        || (scheme.starts_with("data:") && !IMAGES.iter().any(|image| scheme.starts_with(image)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_hidden_is_not_seen() {
+        let url = "https://x.example/u/abc";
+        let link = format!("<a href=\"{url}\">Stop</a>");
+        let seen = |html: &str| visible(html, url).has_link;
+        assert!(seen(&link));
+        assert!(seen(&format!("<p>a<A class=x HREF='{url}'\n><img src=y></A>")));
+        for hiding in [
+            format!("<!-- {link} -->"),
+            format!("<div style=\"display: none\"><div>a</div>{link}</div>"),
+            format!("<span hidden>{link}</span>"),
+            format!("<p style='font-size:0px'>{link}</p>"),
+            format!("<head><title>{link}</title>{link}</head>"),
+            format!("<style>{link}</style>"),
+            format!("<a href=\"{url}\">  </a>"),
+            format!("<a href=\"{url}\" style=\"display:none\">Stop</a>"),
+            url.to_owned(),
+        ] {
+            assert!(!seen(&hiding), "{hiding}");
+        }
+        assert!(seen(&format!("<div style='display:none'><div>pre</div>header</div>{link}")));
+        assert_eq!(visible("a&amp;b<br>c<style>d</style>", "").text.trim(), "a&b c");
+    }
+
+    #[test]
+    fn urls_that_run_something_are_defused() {
+        for bad in [
+            "javascript:alert(1)",
+            " JaVa&#115;cript:x",
+            "java\tscript:x",
+            "&#x6A;avascript:x",
+            "vbscript:x",
+            "data:text/html,x",
+        ] {
+            let safe = defuse_urls(format!("<a title=\"javascript:\" href=\"{bad}\">x</a><p>javascript:x</p>"));
+            assert_eq!(safe, "<a title=\"javascript:\" href=\"#\">x</a><p>javascript:x</p>");
+        }
+        for good in ["https://x.example/?a=javascript:b", "data:image/png;base64,AA", "mailto:a@b.example", "#"] {
+            let html = format!("<a href=\"{good}\">x</a>");
+            assert_eq!(defuse_urls(html.clone()), html);
+        }
+        assert_eq!(defuse_urls("<a href=javascript:x>".into()), "<a href=\"#\">");
+    }
+
+    #[test]
+    fn what_is_no_tag_is_text() {
+        for odd in ["<", "a < b", "<ä", "é<", "<a href=\"x", "< p>", "</", "<!", "<!--", "&", "&#;", "&#x110000;"] {
+            let texts: usize = Pieces::new(odd).count();
+            assert!(texts >= 1, "{odd}");
+            let _ = visible(odd, "u");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_can_be_read(html in "[<>a-z\"'=/!& é#;-]{0,80}") {
+            let _ = visible(&html, "https://x.example/");
+            let _ = defuse_urls(html);
+        }
+    }
+}
