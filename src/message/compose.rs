@@ -183,7 +183,8 @@ fn language(locale: Option<&str>) -> &str {
 
 fn accent(color: Option<&str>) -> &str {
     let is_hex = |color: &&str| {
-        color.len() == 7 && color.strip_prefix('#').is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()))
+        color.len() == 7
+            && color.strip_prefix('#').is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()))
     };
     color.filter(is_hex).unwrap_or("#1d4f91")
 }

@@ -47,10 +47,13 @@ impl Parties {
         };
         let (from, from_domain) = brand_mailbox(field, from)?;
         let reply_to = reply_to.or(brand.reply_to.as_deref());
-        let reply_to = reply_to.map(|text| brand_mailbox("reply_to", text)).transpose()?.map(|(mailbox, _)| mailbox);
+        let reply_to =
+            reply_to.map(|text| brand_mailbox("reply_to", text)).transpose()?.map(|(mailbox, _)| mailbox);
         let bounce_domain = match brand.bounce_domain.as_deref().or(sender.default_bounce_domain) {
-            Some(domain) => idna::domain_to_ascii_strict(domain)
-                .map_err(|_| ComposeError::Brand { field: "bounce_domain", reason: "it is no domain".into() })?,
+            Some(domain) => idna::domain_to_ascii_strict(domain).map_err(|_| ComposeError::Brand {
+                field: "bounce_domain",
+                reason: "it is no domain".into(),
+            })?,
             None => from_domain.clone(),
         };
         let to_wire = addressee.address.to_wire();
@@ -98,7 +101,8 @@ fn is_deceptive(c: char) -> bool {
 
 /// One line of text: control characters, CR, LF and NUL among them, become spaces; white space runs become one.
 pub(super) fn one_line(text: &str) -> String {
-    let spaced: String = text.nfc().map(|c| if c.is_control() || is_deceptive(c) { ' ' } else { c }).collect();
+    let spaced: String =
+        text.nfc().map(|c| if c.is_control() || is_deceptive(c) { ' ' } else { c }).collect();
     spaced.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
 

@@ -57,7 +57,8 @@ impl Tag<'_> {
 
 /// Elements that have no end.
 pub(super) const VOID: [&str; 14] = [
-    "area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr",
+    "area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track",
+    "wbr",
 ];
 /// Elements whose inside is no HTML, or no text for a reader.
 const OPAQUE: [&str; 4] = ["script", "style", "title", "textarea"];
@@ -84,7 +85,9 @@ impl<'s> Pieces<'s> {
         let end = (0..rest.len()).find(|&i| {
             rest[i] == b'<'
                 && rest.get(i + 1) == Some(&b'/')
-                && rest[i + 2..].get(..name.len()).is_some_and(|tag| tag.eq_ignore_ascii_case(name.as_bytes()))
+                && rest[i + 2..]
+                    .get(..name.len())
+                    .is_some_and(|tag| tag.eq_ignore_ascii_case(name.as_bytes()))
         });
         self.at += end.unwrap_or(rest.len());
     }
@@ -197,11 +200,32 @@ pub(super) fn decode(text: &str) -> Cow<'_, str> {
 
 fn entity(text: &str) -> Option<(char, usize)> {
     const NAMED: [(&str, char); 26] = [
-        ("amp;", '&'), ("lt;", '<'), ("gt;", '>'), ("quot;", '"'), ("apos;", '\''), ("nbsp;", '\u{a0}'),
-        ("Tab;", '\t'), ("NewLine;", '\n'), ("colon;", ':'), ("copy;", '©'), ("reg;", '®'), ("trade;", '™'),
-        ("mdash;", '—'), ("ndash;", '–'), ("hellip;", '…'), ("middot;", '·'), ("bull;", '•'), ("euro;", '€'),
-        ("auml;", 'ä'), ("ouml;", 'ö'), ("uuml;", 'ü'), ("Auml;", 'Ä'), ("Ouml;", 'Ö'), ("Uuml;", 'Ü'),
-        ("szlig;", 'ß'), ("eacute;", 'é'),
+        ("amp;", '&'),
+        ("lt;", '<'),
+        ("gt;", '>'),
+        ("quot;", '"'),
+        ("apos;", '\''),
+        ("nbsp;", '\u{a0}'),
+        ("Tab;", '\t'),
+        ("NewLine;", '\n'),
+        ("colon;", ':'),
+        ("copy;", '©'),
+        ("reg;", '®'),
+        ("trade;", '™'),
+        ("mdash;", '—'),
+        ("ndash;", '–'),
+        ("hellip;", '…'),
+        ("middot;", '·'),
+        ("bull;", '•'),
+        ("euro;", '€'),
+        ("auml;", 'ä'),
+        ("ouml;", 'ö'),
+        ("uuml;", 'ü'),
+        ("Auml;", 'Ä'),
+        ("Ouml;", 'Ö'),
+        ("Uuml;", 'Ü'),
+        ("szlig;", 'ß'),
+        ("eacute;", 'é'),
     ];
     let name = text.strip_prefix('&')?;
     if let Some((spelt, character)) = NAMED.iter().find(|(spelt, _)| name.starts_with(spelt)) {
@@ -277,11 +301,9 @@ fn hides(tag: &Tag<'_>) -> bool {
     let zero = style.split(';').any(|rule| {
         let (name, value) = rule.split_once(':').unwrap_or((rule, ""));
         let value = value.trim_end_matches("!important");
-        matches!(
-            (name, value),
-            ("display", "none") | ("visibility", "hidden") | ("opacity", "0")
-        ) || matches!(name, "font-size" | "max-height" | "height" | "max-width" | "width")
-            && matches!(value, "0" | "0px" | "0pt" | "0em" | "0%")
+        matches!((name, value), ("display", "none") | ("visibility", "hidden") | ("opacity", "0"))
+            || matches!(name, "font-size" | "max-height" | "height" | "max-width" | "width")
+                && matches!(value, "0" | "0px" | "0pt" | "0em" | "0%")
     });
     zero || tag.attributes.iter().any(|a| a.name.eq_ignore_ascii_case("hidden"))
 }
@@ -297,7 +319,9 @@ pub(super) fn defuse_urls(html: String) -> String {
             bad.extend(
                 tag.attributes
                     .iter()
-                    .filter(|a| HOLD_URLS.iter().any(|name| a.name.eq_ignore_ascii_case(name)) && runs(a.value))
+                    .filter(|a| {
+                        HOLD_URLS.iter().any(|name| a.name.eq_ignore_ascii_case(name)) && runs(a.value)
+                    })
                     .map(|a| a.span.clone()),
             );
         }
@@ -364,10 +388,13 @@ mod tests {
             "vbscript:x",
             "data:text/html,x",
         ] {
-            let safe = defuse_urls(format!("<a title=\"javascript:\" href=\"{bad}\">x</a><p>javascript:x</p>"));
+            let safe =
+                defuse_urls(format!("<a title=\"javascript:\" href=\"{bad}\">x</a><p>javascript:x</p>"));
             assert_eq!(safe, "<a title=\"javascript:\" href=\"#\">x</a><p>javascript:x</p>");
         }
-        for good in ["https://x.example/?a=javascript:b", "data:image/png;base64,AA", "mailto:a@b.example", "#"] {
+        for good in
+            ["https://x.example/?a=javascript:b", "data:image/png;base64,AA", "mailto:a@b.example", "#"]
+        {
             let html = format!("<a href=\"{good}\">x</a>");
             assert_eq!(defuse_urls(html.clone()), html);
         }
@@ -376,7 +403,9 @@ mod tests {
 
     #[test]
     fn what_is_no_tag_is_text() {
-        for odd in ["<", "a < b", "<ä", "é<", "<a href=\"x", "< p>", "</", "<!", "<!--", "&", "&#;", "&#x110000;"] {
+        for odd in
+            ["<", "a < b", "<ä", "é<", "<a href=\"x", "< p>", "</", "<!", "<!--", "&", "&#;", "&#x110000;"]
+        {
             let texts: usize = Pieces::new(odd).count();
             assert!(texts >= 1, "{odd}");
             let _ = visible(odd, "u");

@@ -1,14 +1,16 @@
 //! Templates and frozen contents in the database.
 
 mod copies;
+mod freezing;
 
 pub use copies::{copy, remove};
+pub use freezing::{FreezeError, MAX_DATA, freeze, shared};
 
+use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
-use sea_orm::{ActiveValue, ConnectionTrait, DbErr};
+use sea_orm::{Condition, ConnectionTrait, DbErr, QueryOrder, QuerySelect};
 
-use super::{Frozen, TemplateError};
-use crate::brand::{Brand, Topic};
+use super::Frozen;
 use crate::clock::Timestamp;
 use crate::db::{Db, Write};
 use crate::decision::Class;
@@ -93,43 +95,84 @@ pub mod content {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
-/// Why a start cannot freeze its content.
-#[derive(Debug, thiserror::Error)]
-pub enum FreezeError {
-    /// The content was never placed.
-    #[error("there is no such content")]
-    NoContent,
-    /// There is no such template.
-    #[error("there is no template {0:?}")]
-    NoTemplate(String),
-    /// A template includes one that is not there.
-    #[error("template {template:?} includes {partial:?}, which is not there")]
-    NoPartial {
-        /// Who includes it.
-        template: String,
-        /// What is not there.
-        partial: String,
-    },
-    /// The template, or one that it includes, belongs to another brand.
-    #[error("template {0:?} belongs to another brand")]
-    OtherBrand(String),
-    /// The template, or one that it includes, may not serve this class.
-    #[error("template {template:?} may not serve messages of class {class}; see its classes")]
-    Class {
-        /// The template.
-        template: String,
-        /// The class of the topic.
-        class: Class,
-    },
-    /// It does not parse, or does what templates may not.
-    #[error(transparent)]
-    Template(#[from] TemplateError),
-    /// The data is no object or too large.
-    #[error("the data {0}")]
-    Data(String),
-    /// The database failed.
-    #[error(transparent)]
-    Db(#[from] DbErr),
+impl Template {
+    /// The classes that it may serve.
+    pub fn classes(&self) -> Vec<Class> {
+        let words = self.classes.as_array().map(Vec::as_slice).unwrap_or_default();
+        words.iter().filter_map(|word| word.as_str()?.parse().ok()).collect()
+    }
+}
+
+/// A template as it is to be.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Its slug.
+    pub slug: String,
+    /// The subject.
+    pub subject: String,
+    /// The HTML part.
+    pub html: String,
+    /// The text part.
+    pub text: Option<String>,
+    /// The one brand that may use it.
+    pub brand: Option<BrandId>,
+    /// The classes it may serve.
+    pub classes: Vec<Class>,
+}
+
+/// Makes or changes a template; says whether it was made.
+///
+/// # Errors
+/// The database's own.
+pub async fn put(txn: &Write, db: &Db, wanted: Wanted) -> Result<(Template, bool), DbErr> {
+    let stored = find(&**txn, &wanted.slug).await?;
+    let now = db.read_clock(&**txn).await?;
+    let words = wanted.classes.iter().map(|class| Json::from(class.as_str())).collect();
+    let row = template::ActiveModel {
+        id: Set(stored.as_ref().map_or_else(TemplateId::new, |stored| stored.id)),
+        slug: Set(wanted.slug),
+        subject: Set(wanted.subject),
+        html: Set(wanted.html),
+        text: Set(wanted.text),
+        brand_id: Set(wanted.brand),
+        classes: Set(Json::Array(words)),
+        created_at: Set(stored.as_ref().map_or(now, |stored| stored.created_at)),
+        updated_at: Set(now),
+    };
+    match stored {
+        Some(_) => Ok((template::Entity::update(row).exec(&**txn).await?, false)),
+        None => Ok((template::Entity::insert(row).exec_with_returning(&**txn).await?, true)),
+    }
+}
+
+/// Removes a template. What was frozen of it stays.
+///
+/// # Errors
+/// The database's own.
+pub async fn delete(txn: &Write, id: TemplateId) -> Result<(), DbErr> {
+    template::Entity::delete_by_id(id).exec(&**txn).await?;
+    Ok(())
+}
+
+/// Templates by slug, after this one; those of every brand, or only what one brand may use.
+///
+/// # Errors
+/// The database's own.
+pub async fn list(
+    on: &impl ConnectionTrait,
+    brand: Option<BrandId>,
+    after: Option<&str>,
+    limit: u64,
+) -> Result<Vec<Template>, DbErr> {
+    let mut query = template::Entity::find().order_by_asc(template::Column::Slug).limit(limit);
+    if let Some(brand) = brand {
+        let own = template::Column::BrandId.eq(brand);
+        query = query.filter(Condition::any().add(own).add(template::Column::BrandId.is_null()));
+    }
+    if let Some(after) = after {
+        query = query.filter(template::Column::Slug.gt(after));
+    }
+    query.all(on).await
 }
 
 /// The template of this slug.
@@ -163,40 +206,23 @@ pub async fn place(
 ) -> Result<(), DbErr> {
     let now = db.read_clock(&**txn).await?;
     let row = content::ActiveModel {
-        id: ActiveValue::Set(id),
-        digest: ActiveValue::Set(None),
-        brand_id: ActiveValue::Set(brand),
-        topic_id: ActiveValue::Set(topic),
-        template: ActiveValue::Set(template_slug.to_owned()),
-        subject: ActiveValue::Set(String::new()),
-        html: ActiveValue::Set(String::new()),
-        text: ActiveValue::Set(String::new()),
-        partials: ActiveValue::Set(Json::Object(Default::default())),
-        data: ActiveValue::Set(Json::Object(Default::default())),
-        reply_to: ActiveValue::Set(None),
-        held: ActiveValue::Set(true),
-        created_at: ActiveValue::Set(now),
-        frozen_at: ActiveValue::Set(None),
+        id: Set(id),
+        digest: Set(None),
+        brand_id: Set(brand),
+        topic_id: Set(topic),
+        template: Set(template_slug.to_owned()),
+        subject: Set(String::new()),
+        html: Set(String::new()),
+        text: Set(String::new()),
+        partials: Set(Json::Object(Default::default())),
+        data: Set(Json::Object(Default::default())),
+        reply_to: Set(None),
+        held: Set(true),
+        created_at: Set(now),
+        frozen_at: Set(None),
     };
     content::Entity::insert(row).exec_without_returning(&**txn).await?;
     Ok(())
-}
-
-/// Copies template, every template that it includes, text part and data into the place, so that later changes of the
-/// templates change nothing. It stays held. Freezing again writes it anew.
-///
-/// # Errors
-/// Which template is missing or may not be used, and why.
-pub async fn freeze(
-    txn: &Write,
-    db: &Db,
-    id: ContentId,
-    template_slug: &str,
-    data: &Json,
-    reply_to: Option<&str>,
-) -> Result<(), FreezeError> {
-    let _ = (txn, db, id, template_slug, data, reply_to);
-    Err(FreezeError::NoContent)
 }
 
 /// Lets the deliveries that point to this content go.
@@ -222,21 +248,6 @@ async fn set_held(txn: &Write, id: ContentId, held: bool) -> Result<(), DbErr> {
         .exec(&**txn)
         .await?;
     Ok(())
-}
-
-/// The content that single messages of this template share: found by its digest, made when it is not there. Not held.
-///
-/// # Errors
-/// Which template is missing or may not be used, and why.
-pub async fn shared(
-    txn: &Write,
-    db: &Db,
-    brand: &Brand,
-    topic: &Topic,
-    template_slug: &str,
-) -> Result<ContentId, FreezeError> {
-    let _ = (txn, db, brand, topic);
-    Err(FreezeError::NoTemplate(template_slug.to_owned()))
 }
 
 /// What was frozen under this id; none when nothing was.

@@ -91,8 +91,30 @@ fn laid_out(marked: &str) -> Option<String> {
 /// Without html2text: blocks end lines, links follow their text.
 fn front_to_back(marked: &str) -> String {
     const ENDS_LINE: [&str; 24] = [
-        "p", "div", "br", "tr", "table", "ul", "ol", "li", "h1", "h2", "h3", "h4", "h5", "h6", "section", "article",
-        "header", "footer", "blockquote", "pre", "hr", "dl", "dt", "dd",
+        "p",
+        "div",
+        "br",
+        "tr",
+        "table",
+        "ul",
+        "ol",
+        "li",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "section",
+        "article",
+        "header",
+        "footer",
+        "blockquote",
+        "pre",
+        "hr",
+        "dl",
+        "dt",
+        "dd",
     ];
     let mut text = String::new();
     let mut links: Vec<String> = Vec::new();

@@ -13,7 +13,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::LazyLock;
 
 use handlebars::template::{DecoratorTemplate, HelperTemplate, Parameter, TemplateElement, TemplateMapping};
-use handlebars::{Context, Handlebars, Output, RenderContext, RenderError, RenderErrorReason, Renderable, Template};
+use handlebars::{
+    Context, Handlebars, Output, RenderContext, RenderError, RenderErrorReason, Renderable, Template,
+};
 
 use super::{ComposeError, Part};
 use blocks::{BLOCKS, INLINE, Steps};
@@ -194,7 +196,8 @@ impl<'p> Assembly<'p> {
     pub(super) fn assemble(&mut self, parsed: &Parsed, part: Part) -> Result<Ready, Flaw> {
         let template = self.expand(&parsed.0)?;
         if depth(&template) > MAX_BLOCKS_DEEP {
-            let reason = format!("with its partials in place, blocks are nested more than {MAX_BLOCKS_DEEP} deep");
+            let reason =
+                format!("with its partials in place, blocks are nested more than {MAX_BLOCKS_DEEP} deep");
             return Err(Flaw::at(None, reason));
         }
         Ok(Ready { template, part })
@@ -235,10 +238,15 @@ impl<'p> Assembly<'p> {
                 return Err(Flaw::at(at, format!("{name:?} includes itself, directly or through others")));
             }
             if self.open.len() == MAX_PARTIALS_DEEP {
-                return Err(Flaw::at(at, format!("partials include partials more than {MAX_PARTIALS_DEEP} deep")));
+                return Err(Flaw::at(
+                    at,
+                    format!("partials include partials more than {MAX_PARTIALS_DEEP} deep"),
+                ));
             }
-            let parsed =
-                self.partials.get(name).ok_or_else(|| Flaw::at(at, format!("there is no template {name:?}")))?;
+            let parsed = self
+                .partials
+                .get(name)
+                .ok_or_else(|| Flaw::at(at, format!("there is no template {name:?}")))?;
             self.open.push(name.to_owned());
             let body = self.expand(&parsed.0)?;
             self.open.pop();

@@ -34,16 +34,29 @@ fn a_missing_key_fails_and_is_named_but_may_be_asked_for() {
     assert_eq!(missing("{{#with data.y}}{{/with}}", &data), "data.y");
     assert_eq!(missing("{{lookup data 'y'}}", &data), "data.y");
     assert_eq!(missing("{{#if (eq data.y 1)}}{{/if}}", &data), "data.y");
-    assert_eq!(render("{{#if data.y}}a{{else}}b{{/if}}{{#unless data.y.z}}c{{/unless}}", &data).unwrap(), "bc");
-    assert_eq!(render("{{#if (or data.y data.n)}}a{{/if}}{{#if (not data.y)}}b{{/if}}", &data).unwrap(), "ab");
-    assert_eq!(render("[{{name}}{{data.x}}]{{#each data.list}}x{{else}}none{{/each}}", &data).unwrap(), "[]none");
+    assert_eq!(
+        render("{{#if data.y}}a{{else}}b{{/if}}{{#unless data.y.z}}c{{/unless}}", &data).unwrap(),
+        "bc"
+    );
+    assert_eq!(
+        render("{{#if (or data.y data.n)}}a{{/if}}{{#if (not data.y)}}b{{/if}}", &data).unwrap(),
+        "ab"
+    );
+    assert_eq!(
+        render("[{{name}}{{data.x}}]{{#each data.list}}x{{else}}none{{/each}}", &data).unwrap(),
+        "[]none"
+    );
 }
 
 #[test]
 fn blocks_do_what_they_say() {
     let data = json!({"a": [{"n": 1}, {"n": 2}], "o": {"k": "v", "l": "w"}, "t": "<b>"});
-    let same = |source: &str, expected: &str| assert_eq!(render(source, &data).unwrap(), expected, "{source}");
-    same("{{#each a}}{{@index}}{{n}}{{this.n}}{{#if @last}}!{{/if}}{{#if @first}}?{{/if}}{{/each}}", "011?122!");
+    let same =
+        |source: &str, expected: &str| assert_eq!(render(source, &data).unwrap(), expected, "{source}");
+    same(
+        "{{#each a}}{{@index}}{{n}}{{this.n}}{{#if @last}}!{{/if}}{{#if @first}}?{{/if}}{{/each}}",
+        "011?122!",
+    );
     same("{{#each a as |x i|}}{{i}}:{{x.n}};{{../t}}{{/each}}", "0:1;&lt;b&gt;1:2;&lt;b&gt;");
     same("{{#each o}}{{@key}}={{this}},{{/each}}", "k=v,l=w,");
     same("{{#with o}}{{k}}{{/with}}{{#with a.[0] as |y|}}{{y.n}}{{/with}}", "v1");
@@ -101,13 +114,15 @@ fn loops_over_loops_end_after_their_steps() {
     let data = json!({"data": {"a": big}, "name": "N"});
     let empty = format!("{}{}", "{{#each @root.data.a}}".repeat(5), "{{/each}}".repeat(5));
     let asking = "{{#each data.a}}{{#each ../data.a}}{{#if (eq this 1)}}{{/if}}{{/each}}{{/each}}";
-    let looking = "{{#each data.a}}{{#each @root.data.a}}{{#if (lookup @root.data 'a')}}{{/if}}{{/each}}{{/each}}";
+    let looking =
+        "{{#each data.a}}{{#each @root.data.a}}{{#if (lookup @root.data 'a')}}{{/if}}{{/each}}{{/each}}";
     for source in [empty.as_str(), asking, looking] {
         let started = Instant::now();
         assert_eq!(render(source, &data), Err(ComposeError::TooMuchWork(MAX_STEPS)), "{source}");
         assert!(started.elapsed() < Duration::from_secs(10), "{source}: {:?}", started.elapsed());
     }
-    let writing = "{{#each data.a}}{{#each @root.data.a}}aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa{{/each}}{{/each}}";
+    let writing =
+        "{{#each data.a}}{{#each @root.data.a}}aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa{{/each}}{{/each}}";
     let over = render(writing, &data);
     assert_eq!(over, Err(ComposeError::TooLong { part: Part::Html, limit: 1024 * 1024 }));
 }
