@@ -148,7 +148,7 @@ impl<R: AsyncRead + Unpin> Records<R> {
     /// Steps over the first line of a record that cannot be used, and tells why it cannot.
     async fn give_up(&mut self) -> io::Result<&'static str> {
         let seen = &self.window.bytes()[..self.window.bytes().len().min(MAX_LINE + 1)];
-        let several = seen.contains(&b'\n');
+        let (several, short) = (seen.contains(&b'\n'), seen.len() <= MAX_LINE);
         if several && self.returns_left == 0 {
             self.line += line_ends(seen);
             self.window.skip(seen.len());
@@ -156,7 +156,7 @@ impl<R: AsyncRead + Unpin> Records<R> {
         self.returns_left = self.returns_left.saturating_sub(u32::from(several));
         self.window.skip_line().await?;
         self.line += 1;
-        Ok(if several { UNCLOSED } else { LONG })
+        Ok(if several || short { UNCLOSED } else { LONG })
     }
 }
 

@@ -11,6 +11,8 @@
 
 mod csv;
 mod record;
+#[cfg(test)]
+mod tests;
 mod window;
 
 use serde_json::{Map, Value};
@@ -40,15 +42,6 @@ impl Format {
         match essence.as_str() {
             "text/csv" => Some(Self::Csv),
             "application/x-ndjson" => Some(Self::Ndjson),
-            _ => None,
-        }
-    }
-
-    /// The format that the end of a file's name tells.
-    pub fn from_file_name(name: &str) -> Option<Self> {
-        match name.rsplit_once('.')?.1.to_ascii_lowercase().as_str() {
-            "csv" => Some(Self::Csv),
-            "ndjson" | "jsonl" => Some(Self::Ndjson),
             _ => None,
         }
     }
