@@ -7,6 +7,8 @@ mod harness;
 
 mod config;
 mod fence;
+mod import;
 mod mailbox;
+mod recipients;
 mod relay;
 mod unsubscribe_page;

@@ -22,7 +22,8 @@ async fn key(tidings: &Tidings, role: Role, bound: Option<&str>) -> Api {
 }
 
 async fn by_email(api: &Api, email: &str) -> Answer {
-    let query: String = url::form_urlencoded::Serializer::new(String::new()).append_pair("email", email).finish();
+    let query: String =
+        url::form_urlencoded::Serializer::new(String::new()).append_pair("email", email).finish();
     api.get(&format!("/recipients?{query}")).await
 }
 

@@ -14,7 +14,7 @@ use super::window::Window;
 /// Most columns of a file.
 const MAX_COLUMNS: usize = 256;
 /// How often a record is given up and its other lines are read again. It bounds the work that a hostile file makes.
-const MAX_RETURNS: u32 = 1000;
+const MAX_RETURNS: u32 = 200;
 
 const UNCLOSED: &str = "a quote is opened and not closed, or the record is longer than 64 KB";
 const LONG: &str = "the line is longer than 64 KB";
