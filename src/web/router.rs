@@ -12,6 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::{MAX_BODY, Problem, health, idempotency, layers, openapi};
 use crate::app::App;
+use crate::telemetry;
 use crate::{access, brand, campaign, delivery, opt_out, recipient};
 
 /// Everything that a web process serves: the API under `/api/v1`, the pages, health, metrics, the OpenAPI document.
@@ -53,6 +54,8 @@ fn pages() -> Router<App> {
 
 /// The layers around everything; the last one is the outermost.
 fn layered(router: Router<App>) -> Router<App> {
+    // From here on requests are counted.
+    telemetry::metrics_handle();
     router
         .fallback(nowhere)
         .layer(CatchPanicLayer::custom(layers::panicked))

@@ -5,6 +5,7 @@
 #[macro_use]
 mod harness;
 
+mod api;
 mod config;
 mod fence;
 mod import;
