@@ -44,6 +44,7 @@ pub(super) fn finished(openapi: &OpenApi, server: &str) -> Value {
 }
 
 fn complete(path: &str, method: &str, operation: &mut Map<String, Value>) {
+    operation.insert("operationId".to_owned(), operation_id(path, method).into());
     let takes_json =
         operation.get("requestBody").and_then(|body| body.pointer("/content/application~1json")).is_some();
     let has_body = operation.contains_key("requestBody");
@@ -90,6 +91,12 @@ fn complete(path: &str, method: &str, operation: &mut Map<String, Value>) {
             response["content"] = problem_content();
         }
     }
+}
+
+/// Such as `post_campaigns_id_start`: one for each operation, whatever the handlers are called.
+fn operation_id(path: &str, method: &str) -> String {
+    let path = path.trim_start_matches("/api/v1").replace(['{', '}'], "").replace(['/', '-'], "_");
+    format!("{method}{path}")
 }
 
 fn problem_content() -> Value {
