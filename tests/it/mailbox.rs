@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
+use tidings::clock::{Deadline, Instant};
+use tidings::decision::{Class, Facts, Lease, decide};
+use tidings::id::{DeliveryId, LeaseToken};
 use tidings::mailbox::Mailbox;
+use tidings::message::Message;
+use tidings::relay::{Outcome, Relay, Timeouts};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -283,6 +288,41 @@ async fn limits_hold() {
         talk.ask(b"RCPT TO:<b@x.example>\r\n").await;
     }
     talk.said("452").await;
+}
+
+/// Every message of up to three lines that dots could spoil, on one connection. Without TCP_NODELAY each would wait
+/// 40 ms for a delayed ACK.
+#[tokio::test]
+async fn what_the_relay_client_hands_over_arrives_octet_by_octet_and_at_once() {
+    let mailbox = Mailbox::start().await.unwrap();
+    let relay = Relay::from_url(&mailbox.relay_url(), "here.example", Timeouts::default()).unwrap();
+    let mut connection = relay.connect().await.unwrap_or_else(|outcome| panic!("{outcome:?}"));
+    let until = Deadline::at(Instant::now().plus(Duration::from_secs(600)));
+    let lines = ["", ".", "..", "a", ".a", "a."];
+    let mut bodies: Vec<String> = vec![String::new()];
+    for length in 1..=3 {
+        let shorter: Vec<String> =
+            bodies.iter().filter(|b| b.matches("\r\n").count() == length - 1).cloned().collect();
+        bodies.extend(shorter.iter().flat_map(|body| lines.map(|line| format!("{body}{line}\r\n"))));
+    }
+    assert_eq!(bodies.len(), 1 + 6 + 36 + 216);
+    let begun = std::time::Instant::now();
+    for (n, body) in bodies.iter().enumerate() {
+        let message = Message {
+            envelope_from: format!("b.{n}@bounces.example"),
+            envelope_to: "a@b.example".into(),
+            message_id: format!("{n}@bounces.example"),
+            bytes: format!("Subject: {n}\r\n\r\n{body}").into_bytes(),
+        };
+        let lease = Lease { delivery: DeliveryId::new(), token: LeaseToken::new(), until: until.clone() };
+        let clearance = decide(Class::Service, &Facts::default(), lease).unwrap();
+        let outcome = connection.hand_over(&message, &clearance).await;
+        assert!(matches!(outcome, Outcome::Sent(_)), "{outcome:?}");
+        assert_eq!(mailbox.find(n as u64 + 1).unwrap().bytes, message.bytes);
+    }
+    let each = begun.elapsed() / u32::try_from(bodies.len()).unwrap();
+    assert!(each < Duration::from_millis(35), "{each:?} a message");
+    connection.quit().await;
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::harness::{Act, Gate, Options, SmtpServer, Stage, Transaction};
 
-const SHORT: Duration = Duration::from_millis(300);
+const SHORT: Duration = Duration::from_millis(1_500);
 const LONG: Duration = Duration::from_secs(20);
 
 fn cleared_until(until: &Deadline) -> Clearance {
@@ -137,7 +137,7 @@ async fn a_lost_connection_is_unknown_only_from_the_final_dot_on() {
 
 #[tokio::test]
 async fn a_silent_relay_is_left_in_time() {
-    for (stage, phase) in STAGES {
+    let silent = STAGES.map(|(stage, phase)| async move {
         let begun = std::time::Instant::now();
         let (outcome, open) = outcome_of(stage, Act::Silence, SHORT).await;
         assert!(begun.elapsed() < LONG, "{stage:?}");
@@ -145,12 +145,13 @@ async fn a_silent_relay_is_left_in_time() {
         match outcome {
             Outcome::NotSent(at, why) if before_the_body(phase) => {
                 assert_eq!(at, phase);
-                assert!(why.contains("300ms"), "{why}");
+                assert!(why.contains("1.5s"), "{why}");
             }
             Outcome::Unknown(Phase::FinalDot, _) if !before_the_body(phase) => {}
             other => panic!("{stage:?}: {other:?}"),
         }
-    }
+    });
+    futures_util::future::join_all(silent).await;
 }
 
 #[tokio::test]
