@@ -13,3 +13,4 @@ mod mailbox;
 mod recipients;
 mod relay;
 mod unsubscribe_page;
+mod sending;
