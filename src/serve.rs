@@ -192,7 +192,7 @@ pub async fn until_signal() {
 async fn greet(relay: &Relay) -> Result<(), StartError> {
     match tokio::time::timeout(GREETING, relay.connect()).await {
         Ok(Ok(connection)) => connection.quit().await,
-        Ok(Err(Outcome::Refused(phase, reply))) => {
+        Ok(Err(Outcome::Deferred(phase, reply))) if reply.code >= 500 => {
             return Err(StartError::RelayRefuses {
                 phase: phase.as_str(),
                 code: reply.code,

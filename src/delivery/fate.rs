@@ -50,15 +50,6 @@ pub fn of(outcome: &Outcome, past: Past) -> (Fate, Attempt) {
     }
 }
 
-/// What a connection that could not be opened means: the message was not even offered, so that it is tried again even
-/// when the relay's greeting was a 5yz.
-pub fn of_no_connection(outcome: Outcome, past: Past) -> (Fate, Attempt) {
-    match outcome {
-        Outcome::Refused(phase, reply) => of(&Outcome::Deferred(phase, reply), past),
-        other => of(&other, past),
-    }
-}
-
 fn said(outcome: &'static str, phase: Option<&'static str>, reply: &Reply) -> Attempt {
     Attempt {
         outcome,
@@ -77,7 +68,7 @@ fn broke(outcome: &'static str, phase: &'static str, why: &str) -> Attempt {
 /// Whether a refusal says that the mailbox is gone (RFC 3463 §3.2, §3.3; RFC 7505). Without an enhanced status nobody
 /// can tell a missing mailbox from a policy, so it does not count.
 fn mailbox_gone(reply: &Reply) -> bool {
-    matches!(reply.enhanced.as_deref(), Some("5.1.1" | "5.1.2" | "5.1.3" | "5.1.6" | "5.1.10" | "5.2.1"))
+    matches!(reply.enhanced.as_deref(), Some("5.1.1" | "5.1.2" | "5.1.6" | "5.1.10" | "5.2.1"))
 }
 
 #[cfg(test)]
@@ -114,11 +105,5 @@ mod tests {
         };
         assert!(gone(Some("5.1.1")) && gone(Some("5.1.10")) && gone(Some("5.2.1")));
         assert!(!gone(Some("5.7.1")) && !gone(Some("5.2.2")) && !gone(Some("5.3.4")) && !gone(None));
-    }
-
-    #[test]
-    fn a_relay_that_refuses_the_connection_refuses_no_message() {
-        let closed = Outcome::Refused(Phase::Greeting, reply(554, None));
-        assert!(matches!(of_no_connection(closed, past(Class::Marketing, 1, 0)).0, Fate::Again(_)));
     }
 }

@@ -12,5 +12,5 @@ mod import;
 mod mailbox;
 mod recipients;
 mod relay;
-mod unsubscribe_page;
 mod sending;
+mod unsubscribe_page;

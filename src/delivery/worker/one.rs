@@ -138,7 +138,7 @@ impl Desk {
             Err(outcome) => {
                 breaker.failed();
                 tracing::warn!(outcome = name(&outcome), "the relay cannot be reached");
-                let (fate, attempt) = fate::of_no_connection(outcome, self.past(job));
+                let (fate, attempt) = fate::of(&outcome, self.past(job));
                 self.settle(job, &fate, Some(&attempt)).await;
                 None
             }
