@@ -8,7 +8,7 @@ use tokio::io::AsyncRead;
 use super::{CliError, Context, actor, out};
 use crate::access;
 use crate::recipient::import::Format;
-use crate::recipient::rows::{ImportReport, import_all};
+use crate::recipient::rows::{ImportReport, LineError, import_all};
 
 /// Imports recipients from CSV or NDJSON
 ///
@@ -39,7 +39,7 @@ impl Import {
         bar.finish_and_clear();
         let report = report.map_err(CliError::failed)?;
         record(&app, &report).await?;
-        context.out.result(self.json, &report, in_words(&report));
+        context.out.result(self.json, &report, said_of(&report));
         Ok(())
     }
 }
@@ -75,16 +75,22 @@ pub(super) fn format_of(path: &Path) -> Result<Format, CliError> {
     }
 }
 
-fn in_words(report: &ImportReport) -> String {
-    let mut words = format!(
+fn said_of(report: &ImportReport) -> String {
+    let head = format!(
         "{} records: {} created, {} updated, {} unchanged, {} duplicates, {} rejected.",
         report.received, report.created, report.updated, report.unchanged, report.duplicates, report.rejected
     );
-    for error in &report.errors {
+    in_words(head, &report.errors, report.errors_left_out)
+}
+
+/// `head`, and a line for each error.
+pub(super) fn in_words(head: String, errors: &[LineError], left_out: u64) -> String {
+    let mut words = head;
+    for error in errors {
         words += &format!("\nline {}: {}", error.line, error.reason);
     }
-    if report.errors_left_out > 0 {
-        words += &format!("\nand {} more", report.errors_left_out);
+    if left_out > 0 {
+        words += &format!("\nand {left_out} more");
     }
     words
 }

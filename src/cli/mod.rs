@@ -19,6 +19,7 @@ use crate::config::Settings;
 use crate::telemetry;
 
 mod api_key;
+mod campaign;
 mod demo;
 mod explain;
 mod import;
@@ -66,6 +67,7 @@ enum Command {
     Serve(serve::Serve),
     Migrate(migrate::Migrate),
     Import(import::Import),
+    Campaign(campaign::Campaign),
     OptOut(opt_out::OptOut),
     Explain(explain::Explain),
     Key(key::Key),
@@ -200,6 +202,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Serve(command) => block_on(command.run(&context)),
         Command::Migrate(command) => block_on(command.run(&context)),
         Command::Import(command) => block_on(command.run(&context)),
+        Command::Campaign(command) => block_on(command.run(&context)),
         Command::OptOut(command) => block_on(command.run(&context)),
         Command::Explain(command) => block_on(command.run(&context)),
         Command::Key(command) => command.run(&context),
