@@ -6,7 +6,10 @@
 mod harness;
 
 mod api;
+mod cli;
+mod compose;
 mod config;
+mod demo;
 mod fence;
 mod import;
 mod mailbox;
@@ -14,3 +17,6 @@ mod recipients;
 mod relay;
 mod sending;
 mod unsubscribe_page;
+mod readme;
+mod relay;
+mod tidy;

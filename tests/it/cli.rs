@@ -1,0 +1,146 @@
+//! The command line: what it prints, what it refuses, with which status.
+
+use serde_json::Value;
+
+use crate::harness::{ADMIN_KEY, Database, LINK_KEYS, Process, free_address, program, run_in, said};
+
+fn in_empty_folder(arguments: &[&str], env: &[(&str, &str)]) -> std::process::Output {
+    run_in(tempfile::tempdir().unwrap().path(), arguments, env)
+}
+
+/// Asserts a failure of this status whose complaint is one line and holds these words.
+#[track_caller]
+fn refused(arguments: &[&str], env: &[(&str, &str)], status: i32, words: &str) {
+    let output = in_empty_folder(arguments, env);
+    assert_eq!(output.status.code(), Some(status), "{arguments:?} {}", said(&output));
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(complaint.lines().count(), 1, "one sentence, not: {complaint}");
+    assert!(complaint.contains(words), "{words:?} is not in: {complaint}");
+    assert!(output.stdout.is_empty(), "{}", said(&output));
+}
+
+#[test]
+fn wrong_use_is_one_sentence_and_status_2() {
+    refused(&["frobnicate"], &[], 2, "frobnicate");
+    refused(&["opt-out", "a@example.com"], &[], 2, "--channel");
+    refused(&["opt-out", "a@example.com", "--channel", "pigeon"], &[], 2, "pigeon");
+    refused(&["opt-out", "nonsense", "--channel", "phone"], &[], 2, "name@example.com");
+    refused(&["opt-out", "a@example.com", "--channel", "one_click"], &[], 2, "--channel");
+    refused(&["opt-out", "a@example.com", "--topic", "t", "--channel", "phone"], &[], 2, "--brand");
+    refused(&["import", "people.xlsx"], &[], 2, ".csv");
+    refused(&["campaign", "send", "--brand", "b", "--topic", "t", "--template", "x"], &[], 2, "--recipients");
+    refused(&["api-key", "create", "--name", "n", "--role", "king"], &[], 2, "king");
+}
+
+#[test]
+fn a_failure_is_one_sentence_that_says_what_to_do_and_status_1() {
+    refused(&["serve"], &[("TIDINGS_LISTN", "x")], 1, "TIDINGS_LISTN");
+    refused(&["serve"], &[("TIDINGS_LISTEN", "here")], 1, "TIDINGS_LISTEN");
+    refused(&["serve"], &[("TIDINGS_LINK_KEYS", "k:short")], 1, "TIDINGS_LINK_KEYS");
+    refused(&["serve", "--only", "worker"], &[], 1, "TIDINGS_RELAY_URL");
+    refused(&["serve", "--no-migrate"], &[("TIDINGS_LISTEN", &free_address())], 1, "tidings migrate");
+    refused(
+        &["serve"],
+        &[("TIDINGS_DATABASE_URL", "sqlite:///no/such/folder/t.db")],
+        1,
+        "TIDINGS_DATABASE_URL",
+    );
+    refused(&["import", "absent.csv"], &[], 1, "tidings migrate");
+    refused(&["migrate", "--config", "absent.toml"], &[], 1, "absent.toml");
+}
+
+#[test]
+fn a_port_in_use_and_a_relay_that_cannot_be_are_errors_that_say_so() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    refused(&["serve"], &[("TIDINGS_LISTEN", &address)], 1, &address);
+    let env = [("TIDINGS_LISTEN", &*free_address()), ("TIDINGS_RELAY_URL", "smtp://mail.example.com")];
+    refused(&["serve"], &env, 1, "plaintext=yes");
+}
+
+#[test]
+fn every_command_explains_itself_and_names_nothing_that_is_not_built() {
+    let output = in_empty_folder(&["--help"], &[]);
+    assert!(output.status.success());
+    let help = String::from_utf8_lossy(&output.stdout).into_owned();
+    for command in ["demo", "serve", "migrate", "import", "campaign", "opt-out", "explain", "key", "api-key"]
+    {
+        assert!(help.contains(&format!("\n  {command} ")), "{command} is missing: {help}");
+        assert!(in_empty_folder(&[command, "--help"], &[]).status.success(), "{command} --help");
+    }
+    for later in ["notice", "evidence", "doctor", "inbound", "dkim"] {
+        assert!(!help.contains(&format!("\n  {later}")), "{later} is not built");
+    }
+}
+
+#[test]
+fn a_new_link_key_is_printed_and_usable() {
+    let output = in_empty_folder(&["key", "new", "--json"], &[]);
+    let key: Value = serde_json::from_slice(&output.stdout).unwrap();
+    tidings::link::KeyRing::parse(key["key"].as_str().unwrap()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let migrated =
+        run_in(folder.path(), &["migrate"], &[("TIDINGS_LINK_KEYS", key["key"].as_str().unwrap())]);
+    assert!(migrated.status.success(), "{}", said(&migrated));
+}
+
+on_both! {
+    async fn an_administrator_does_a_days_work_on_the_command_line(database: Database) {
+        let process = Process::serve(&database, &[], &[]).await;
+        let api = &process.api;
+        let brand = serde_json::json!({
+            "name": "Acme", "from": "Acme <news@acme.example.com>", "postal_address": "1 Main Street",
+        });
+        api.put("/brands/acme", brand).await.ok();
+        api.put("/brands/acme/topics/offers", serde_json::json!({ "name": "Offers", "class": "marketing" })).await.ok();
+        let template = serde_json::json!({ "subject": "{{data.what}}", "html": "<p>{{name}}: {{data.what}}</p>" });
+        api.put("/templates/hello", template).await.ok();
+
+        let folder = tempfile::tempdir().unwrap();
+        let url = database.url();
+        let env = [("TIDINGS_DATABASE_URL", url.as_str()), ("TIDINGS_LINK_KEYS", LINK_KEYS), ("USER", "dora")];
+        let run = async |arguments: &[&str]| {
+            let mut command = program();
+            command.args(arguments).envs(env).current_dir(folder.path());
+            tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+        };
+        let json = async |arguments: &[&str]| -> Value {
+            let output = run(arguments).await;
+            assert!(output.status.success(), "{arguments:?} {}", said(&output));
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("no JSON: {}", said(&output)))
+        };
+
+        std::fs::write(folder.path().join("people.csv"), "email,name\na@example.com,A\nbroken,B\nc@example.com,C\n").unwrap();
+        let report = json(&["import", "people.csv", "--json"]).await;
+        assert_eq!((&report["created"], &report["rejected"]), (&2.into(), &1.into()), "{report}");
+        assert_eq!(report["errors"][0]["line"], 3);
+
+        let out = json(&["opt-out", "a@example.com", "--channel", "phone", "--note", "by telephone", "--json"]).await;
+        assert_eq!((&out["settled"], &out["scope"]), (&true.into(), &"all".into()), "{out}");
+        let why = json(&["explain", "A@Example.com", "--brand", "acme", "--topic", "offers", "--json"]).await;
+        assert_eq!(why["decision"], "suppress", "{why}");
+        let why = json(&["explain", "c@example.com", "--brand", "acme", "--topic", "offers", "--json"]).await;
+        assert_eq!(why["decision"], "send", "{why}");
+
+        let send = ["campaign", "send", "--brand", "acme", "--topic", "offers", "--template", "hello"];
+        let all = [&send[..], &["--all", "--data", r#"{"what": "Sale"}"#, "--watch", "--json"]].concat();
+        let sent = json(&all).await;
+        assert_eq!((&sent["state"], &sent["counts"]["sent"]), (&"finished".into(), &1.into()), "{sent}");
+        assert_eq!(sent["counts"]["suppressed"], 1, "{sent}");
+        std::fs::write(folder.path().join("some.csv"), "email,name,what\nd@example.com,D,Yours\na@example.com,A,Theirs\n").unwrap();
+        let some = json(&[&send[..], &["--recipients", "some.csv", "--watch", "--json"]].concat()).await;
+        assert_eq!((&some["counts"]["sent"], &some["counts"]["suppressed"]), (&1.into(), &1.into()), "{some}");
+
+        let made = json(&["api-key", "create", "--name", "shop", "--role", "marketer", "--brand", "acme", "--json"]).await;
+        let key = made["key"].as_str().unwrap();
+        api.with_key(key).get("/campaigns").await.ok();
+        let listed = json(&["api-key", "list", "--json"]).await;
+        assert_eq!((&listed[0]["name"], &listed[0]["created_by"]), (&"shop".into(), &"cli:dora".into()), "{listed}");
+        assert!(!listed.to_string().contains(key), "a list shows no secret");
+        json(&["api-key", "revoke", made["id"].as_str().unwrap(), "--json"]).await;
+        api.with_key(key).get("/campaigns").await.problem(401);
+        let again = run(&["api-key", "revoke", "nobody"]).await;
+        assert_eq!(again.status.code(), Some(1), "{}", said(&again));
+        assert!(!process.logs().contains(ADMIN_KEY) && !process.logs().contains("example.com"), "{}", process.logs());
+    }
+}
