@@ -1,8 +1,10 @@
 //! The management API: who may do what, what is refused and how, what the OpenAPI document says.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use reqwest::Method;
+use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
 use tidings::access;
 use tidings::brand;
@@ -30,6 +32,12 @@ fn brand_body() -> Value {
         "bounce_domain": "bounce.acme.example", "color": "#336699", "logo": "https://acme.example/logo.png",
         "origins": ["https://acme.example"], "one_click_scope": "brand",
     })
+}
+
+/// A POST to `/campaigns` with this `Idempotency-Key`.
+async fn keyed(api: &Api, key: &str, body: &Value) -> Answer {
+    let request = api.request(Method::POST, "/api/v1/campaigns").header("idempotency-key", key).json(body);
+    Answer::of(request).await
 }
 
 on_both! {
@@ -241,6 +249,52 @@ on_both! {
             after = format!("&after={next}");
         }
         assert_eq!(seen, (0..7).map(|n| format!("t{n}")).collect::<Vec<_>>());
+        tidings.stop().await;
+    }
+
+    async fn twenty_equal_calls_with_one_idempotency_key_make_one_campaign(database: Database) {
+        let tidings = Tidings::start_web(database).await;
+        tidings.ready_to_send().await;
+        let body = json!({ "brand": "acme", "topic": "marketing", "template": "hello" });
+        let answers = futures_util::future::join_all((0..20).map(|_| keyed(&tidings, "once", &body))).await;
+        let made = keyed(&tidings, "once", &body).await;
+        assert_eq!(made.header("idempotency-replayed"), "true");
+        for answer in answers {
+            if answer.status != 409 {
+                assert_eq!(answer.is(201).id(), made.id());
+            }
+        }
+        assert_eq!(tidings.get("/campaigns").await.ok()["items"].as_array().unwrap().len(), 1);
+
+        let other = json!({ "brand": "acme", "topic": "reminder", "template": "hello" });
+        keyed(&tidings, "once", &other).await.refuses("idempotency-key");
+        assert_ne!(keyed(&tidings, "twice", &body).await.is(201).id(), made.id());
+        let marketer = key(&tidings, Role::Marketer, None).await;
+        assert_ne!(keyed(&marketer, "once", &body).await.is(201).id(), made.id());
+
+        let wrong = json!({ "brand": "nobody", "topic": "marketing", "template": "hello" });
+        let refused = keyed(&tidings, "wrong", &wrong).await;
+        assert!(refused.status.is_client_error(), "{refused:?}");
+        let again = keyed(&tidings, "wrong", &wrong).await;
+        assert_eq!((again.status, &again.text, again.header("idempotency-replayed")), (refused.status, &refused.text, "true"));
+        tidings.stop().await;
+    }
+
+    async fn a_call_that_a_crash_cut_off_makes_the_same_campaign_when_it_is_repeated(database: Database) {
+        let tidings = Tidings::start_web(database).await;
+        tidings.ready_to_send().await;
+        let body = json!({ "brand": "acme", "topic": "marketing", "template": "hello" });
+        let made = keyed(&tidings, "crash", &body).await.is(201).id();
+        // As if the process had died between the campaign's commit and the keeping of the answer.
+        let txn = tidings.app().db.begin().await.unwrap();
+        let cut = "UPDATE idempotency SET status = NULL, body = NULL, content_type = NULL";
+        txn.execute_unprepared(cut).await.unwrap();
+        txn.commit().await.unwrap();
+        keyed(&tidings, "crash", &body).await.problem(409);
+        tidings.advance(Duration::from_secs(61));
+        let repeated = keyed(&tidings, "crash", &body).await;
+        assert_eq!((repeated.ok()["id"].as_str(), repeated.header("idempotency-replayed")), (Some(made.as_str()), ""));
+        assert_eq!(tidings.get("/campaigns").await.ok()["items"].as_array().unwrap().len(), 1);
         tidings.stop().await;
     }
 
