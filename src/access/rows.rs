@@ -30,7 +30,6 @@ pub mod api_key {
     use super::*;
 
     /// An API key; its secret is not in here.
-    #[sea_orm::model]
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
     #[sea_orm(table_name = "api_keys")]
     pub struct Model {
@@ -55,6 +54,10 @@ pub mod api_key {
         pub revoked_at: Option<Timestamp>,
     }
 
+    /// None: an idea's tables know no other idea's.
+    #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
     impl ActiveModelBehavior for ActiveModel {}
 }
 
@@ -63,7 +66,6 @@ pub mod audit {
     use super::*;
 
     /// An entry; never changed and never removed.
-    #[sea_orm::model]
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
     #[sea_orm(table_name = "audit")]
     pub struct Model {
@@ -81,6 +83,10 @@ pub mod audit {
         /// What else there is to know.
         pub detail: Json,
     }
+
+    /// None: an idea's tables know no other idea's.
+    #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
 
     impl ActiveModelBehavior for ActiveModel {}
 }

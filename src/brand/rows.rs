@@ -19,7 +19,6 @@ pub mod brand {
     use super::*;
 
     /// A brand: a sender that recipients know.
-    #[sea_orm::model]
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
     #[sea_orm(table_name = "brands")]
     pub struct Model {
@@ -62,6 +61,10 @@ pub mod brand {
         pub archived_at: Option<Timestamp>,
     }
 
+    /// None: an idea's tables know no other idea's.
+    #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
     impl ActiveModelBehavior for ActiveModel {}
 }
 
@@ -70,7 +73,6 @@ pub mod topic {
     use super::*;
 
     /// A topic: a stream of messages within a brand, of one class.
-    #[sea_orm::model]
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
     #[sea_orm(table_name = "topics")]
     pub struct Model {
@@ -98,6 +100,10 @@ pub mod topic {
         /// When it was archived.
         pub archived_at: Option<Timestamp>,
     }
+
+    /// None: an idea's tables know no other idea's.
+    #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
 
     impl ActiveModelBehavior for ActiveModel {}
 }

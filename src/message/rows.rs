@@ -24,7 +24,6 @@ pub mod template {
     use super::*;
 
     /// A template: what messages are made from.
-    #[sea_orm::model]
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
     #[sea_orm(table_name = "templates")]
     pub struct Model {
@@ -49,6 +48,10 @@ pub mod template {
         pub updated_at: Timestamp,
     }
 
+    /// None: an idea's tables know no other idea's.
+    #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
     impl ActiveModelBehavior for ActiveModel {}
 }
 
@@ -57,7 +60,6 @@ pub mod content {
     use super::*;
 
     /// What a start freezes.
-    #[sea_orm::model]
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
     #[sea_orm(table_name = "contents")]
     pub struct Model {
@@ -91,6 +93,10 @@ pub mod content {
         /// When it was frozen.
         pub frozen_at: Option<Timestamp>,
     }
+
+    /// None: an idea's tables know no other idea's.
+    #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
 
     impl ActiveModelBehavior for ActiveModel {}
 }

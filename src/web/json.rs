@@ -114,14 +114,13 @@ const MISSING: &str = "is missing";
 
 /// The field that the error of a derived `Deserialize` is about, when it names one, and the reason in our words.
 fn named_field(reason: &str) -> (Option<&str>, String) {
-    let quoted = |rest: &'_ str| rest.find('`').map(|end| end);
     if let Some(rest) = reason.strip_prefix("missing field `")
-        && let Some(end) = quoted(rest)
+        && let Some(end) = rest.find('`')
     {
         return (Some(&rest[..end]), MISSING.to_owned());
     }
     if let Some(rest) = reason.strip_prefix("unknown field `")
-        && let Some(end) = quoted(rest)
+        && let Some(end) = rest.find('`')
     {
         let known = rest[end..].trim_start_matches(['`', ',', ' ']);
         return (Some(&rest[..end]), format!("is not known here; {known}"));

@@ -97,7 +97,6 @@ fn as_problem(response: Response) -> Response {
 }
 
 /// The answer of a handler that panicked.
-#[expect(clippy::needless_pass_by_value, reason = "the layer hands the payload over")]
 pub(super) fn panicked(_payload: Box<dyn Any + Send>) -> Response {
     // What it says is printed by the panic hook; it may hold anything, so it goes into no log line.
     tracing::error!("a handler panicked");

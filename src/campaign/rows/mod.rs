@@ -32,7 +32,6 @@ pub mod campaign {
     use super::*;
 
     /// A campaign.
-    #[sea_orm::model]
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
     #[sea_orm(table_name = "campaigns")]
     pub struct Model {
@@ -74,6 +73,10 @@ pub mod campaign {
         /// When nothing was left to do.
         pub finished_at: Option<Timestamp>,
     }
+
+    /// None: an idea's tables know no other idea's.
+    #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
 
     impl ActiveModelBehavior for ActiveModel {}
 

@@ -11,7 +11,6 @@ pub mod delivery {
     use crate::id::{BrandId, ContentId, DeliveryId, LeaseToken, MailingId, RecipientId, TopicId};
 
     /// A delivery as stored.
-    #[sea_orm::model]
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
     #[sea_orm(table_name = "deliveries")]
     pub struct Model {
@@ -64,6 +63,10 @@ pub mod delivery {
         pub settled_at: Option<Timestamp>,
     }
 
+    /// None: an idea's tables know no other idea's.
+    #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
     impl ActiveModelBehavior for ActiveModel {}
 }
 
@@ -75,7 +78,6 @@ pub(super) mod attempt {
     use crate::id::{AttemptId, DeliveryId, LeaseToken};
 
     /// An attempt as stored.
-    #[sea_orm::model]
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
     #[sea_orm(table_name = "attempts")]
     pub(in crate::delivery::rows) struct Model {
@@ -94,6 +96,10 @@ pub(super) mod attempt {
         pub enhanced: Option<String>,
         pub reply: Option<String>,
     }
+
+    /// None: an idea's tables know no other idea's.
+    #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+    pub(in crate::delivery::rows) enum Relation {}
 
     impl ActiveModelBehavior for ActiveModel {}
 }

@@ -9,7 +9,6 @@ pub mod event {
     use crate::id::{BrandId, DeliveryId, OptEventId, TopicId};
 
     /// What somebody said about mail.
-    #[sea_orm::model]
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
     #[sea_orm(table_name = "opt_events")]
     pub struct Model {
@@ -48,6 +47,10 @@ pub mod event {
         pub recorded_by: String,
     }
 
+    /// None: an idea's tables know no other idea's.
+    #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
     impl ActiveModelBehavior for ActiveModel {}
 }
 
@@ -59,7 +62,6 @@ pub(super) mod suppression {
     use crate::id::{BrandId, OptEventId, TopicId};
 
     /// The newest word about one scope.
-    #[sea_orm::model]
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
     #[sea_orm(table_name = "suppressions")]
     pub(in crate::opt_out::rows) struct Model {
@@ -78,6 +80,10 @@ pub(super) mod suppression {
         pub complaint: bool,
         pub event_id: OptEventId,
     }
+
+    /// None: an idea's tables know no other idea's.
+    #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+    pub(in crate::opt_out::rows) enum Relation {}
 
     impl ActiveModelBehavior for ActiveModel {}
 }

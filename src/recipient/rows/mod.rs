@@ -85,7 +85,6 @@ pub mod recipient_brand {
     use super::*;
 
     /// What ties a person to a brand.
-    #[sea_orm::model]
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
     #[sea_orm(table_name = "recipient_brands")]
     pub struct Model {
@@ -100,6 +99,10 @@ pub mod recipient_brand {
         /// Whether the person is the brand's customer.
         pub customer: bool,
     }
+
+    /// None: an idea's tables know no other idea's.
+    #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
 
     impl ActiveModelBehavior for ActiveModel {}
 }

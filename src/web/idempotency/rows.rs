@@ -22,7 +22,6 @@ mod call {
     use super::*;
 
     /// A call.
-    #[sea_orm::model]
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
     #[sea_orm(table_name = "idempotency")]
     pub(super) struct Model {
@@ -41,6 +40,10 @@ mod call {
         pub content_type: Option<String>,
         pub body: Option<Vec<u8>>,
     }
+
+    /// None: an idea's tables know no other idea's.
+    #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+    pub(super) enum Relation {}
 
     impl ActiveModelBehavior for ActiveModel {}
 }
