@@ -13,6 +13,9 @@ use sea_orm::DeriveValueType;
 use sha2::Sha256;
 use unicode_normalization::UnicodeNormalization;
 
+#[cfg(test)]
+mod tests;
+
 /// Longest local part in octets (RFC 5321 §4.5.3.1.1).
 const MAX_LOCAL: usize = 64;
 /// Longest domain in octets, as an A-label (RFC 5321 §4.5.3.1.2).

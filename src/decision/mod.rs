@@ -16,6 +16,8 @@
 
 mod class;
 mod facts;
+#[cfg(test)]
+mod tests;
 
 pub use class::{Class, UnknownWord};
 pub use facts::{Facts, Health, Said, Stand, Standing};

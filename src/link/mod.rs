@@ -5,6 +5,8 @@
 
 mod envelope;
 mod keys;
+#[cfg(test)]
+mod tests;
 mod token;
 
 pub use envelope::{delivery_of_envelope, envelope_local};

@@ -13,7 +13,7 @@ use crate::id::{BrandId, DeliveryId, RecipientId, TopicId};
 const VERSION: u8 = 1;
 /// HMAC-SHA256.
 const TAG: usize = 32;
-/// Longest token read, in characters; ours are about 240.
+/// Longest token read, in characters; ours are about 200.
 const MAX_TOKEN: usize = 512;
 
 /// What a link is for. A token of one purpose is worth nothing for another.
@@ -63,7 +63,7 @@ pub struct Link {
 }
 
 impl Link {
-    /// Writes and signs the token: base64url without padding, about 240 characters.
+    /// Writes and signs the token: base64url without padding, about 200 characters.
     pub fn to_token(&self, ring: &KeyRing) -> String {
         let key_id = ring.signing_id();
         let mut octets = Vec::with_capacity(180);

@@ -9,6 +9,8 @@ pub mod check;
 pub mod filter;
 pub mod import;
 pub mod rows;
+#[cfg(test)]
+mod tests;
 
 pub use change::{CustomerOf, Membership, Outcome, Upsert, Upserted};
 pub use filter::Audience;
