@@ -43,9 +43,20 @@ async fn readyz(State(app): State<App>) -> Response {
         "ready": ready,
         "database": word(database.is_ok(), "unavailable"),
         "migrations": word(migrations.is_ok(), "not current"),
+        "relay": relay(),
         "worker_seen_seconds_ago": worker.map(|ago| ago.as_secs()),
     }));
     uncached((status, body))
+}
+
+/// What this process's worker last saw of the relay; a web process without a worker does not know.
+fn relay() -> &'static str {
+    let counted = telemetry::metrics_handle().render();
+    match counted.lines().find_map(|line| line.strip_prefix("tidings_relay_reachable ")) {
+        Some("1") => "reachable",
+        Some(_) => "unreachable",
+        None => "unknown",
+    }
 }
 
 /// What is counted, for Prometheus.

@@ -303,6 +303,7 @@ on_both! {
         tidings.page("/healthz").await.is(200);
         let ready = tidings.page("/readyz").await;
         assert_eq!((ready.is(200).json()["database"].clone(), ready.json()["migrations"].clone()), (json!("ok"), json!("ok")));
+        assert!(ready.json()["relay"].is_string());
         tidings.get("/brands").await.is(200);
         let metrics = tidings.page("/metrics").await;
         assert!(metrics.is(200).text.contains("tidings_http_requests_total"), "{}", metrics.text);

@@ -1,6 +1,12 @@
 //! The integration tests: whole journeys over real HTTP and real SMTP, on both databases, in one binary.
 //!
 //! One file an area; each test is a sentence. [`on_both!`] runs a journey on SQLite and on PostgreSQL.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking; clippy knows only functions that are tests themselves"
+)]
 
 #[macro_use]
 mod harness;
