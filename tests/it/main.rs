@@ -12,6 +12,7 @@
 mod harness;
 
 mod api;
+mod campaigns;
 mod cli;
 mod compose;
 mod config;
@@ -19,6 +20,7 @@ mod demo;
 mod fence;
 mod import;
 mod mailbox;
+mod messages;
 mod readme;
 mod recipients;
 mod relay;
