@@ -100,7 +100,7 @@ fn other_spellings_of_the_same_octets_are_refused() {
             assert_eq!(read(&standard, &ring), Err(LinkError), "the other alphabet");
         }
         // The unused bits of the last character.
-        if octets.len() % 3 != 0 {
+        if !octets.len().is_multiple_of(3) {
             let last = token.chars().last().unwrap();
             let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
             let at = alphabet.find(last).unwrap();
