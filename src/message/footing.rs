@@ -179,12 +179,9 @@ fn end_of_body(source: &str) -> usize {
     for piece in html::Pieces::new(source) {
         if let html::Piece::Tag(tag) = piece
             && tag.closing
+            && (tag.is("body") || (tag.is("html") && end.is_none()))
         {
-            if tag.is("body") {
-                end = Some(tag.span.start);
-            } else if tag.is("html") && end.is_none() {
-                end = Some(tag.span.start);
-            }
+            end = Some(tag.span.start);
         }
     }
     end.unwrap_or(source.len())

@@ -7,6 +7,13 @@
     clippy::panic,
     reason = "a test fails by panicking; clippy knows only functions that are tests themselves"
 )]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails"
+)]
 
 #[macro_use]
 mod harness;

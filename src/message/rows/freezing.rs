@@ -1,6 +1,7 @@
 //! What a start freezes: a template, all that it includes, the text part and the data, copied.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::DbErr;
@@ -139,11 +140,10 @@ async fn gather(txn: &Write, slug: &str, brand: BrandId, class: Class) -> Result
             wanted.push((template.slug.clone(), name));
         }
         while let Some((by, name)) = wanted.pop() {
-            if !partials.contains_key(&name) {
-                let missing = || FreezeError::NoPartial { template: by, partial: name.clone() };
-                let found = find(&**txn, &name).await?.ok_or_else(missing)?;
-                partials.insert(name, found.clone());
-                next = Some(found);
+            if let Entry::Vacant(place) = partials.entry(name) {
+                let missing = || FreezeError::NoPartial { template: by, partial: place.key().clone() };
+                let found = find(&**txn, place.key()).await?.ok_or_else(missing)?;
+                next = Some(place.insert(found).clone());
                 break;
             }
         }

@@ -1,6 +1,6 @@
 //! What the journeys stand on: a database of their own, Tidings in this process or as a process of its own, an HTTP
 //! client, captured mail, waiting for a condition instead of sleeping.
-#![expect(dead_code, unused_imports, reason = "each journey uses a part of it")]
+#![expect(dead_code, reason = "each journey uses a part of it")]
 
 mod api;
 mod database;

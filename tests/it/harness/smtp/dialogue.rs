@@ -139,36 +139,34 @@ impl Dialogue {
 
     /// Does what the rules ask for at this stage.
     async fn act(&self, wire: &mut Reader, stage: Stage, transaction: Option<usize>) -> Next {
-        {
-            let act = {
-                let mut state = self.lock();
-                let to = transaction.map(|at| state.transactions[at].to.clone()).unwrap_or_default();
-                match due(&mut state.rules, stage, &to) {
-                    Some(act) => act,
-                    None => return Next::Well,
-                }
-            };
-            match act {
-                Act::Reply(code, text) => {
-                    say(wire, code, &text).await;
-                    return Next::Answered(code);
-                }
-                Act::ReplyAndHangUp(code, text) => {
-                    say(wire, code, &text).await;
-                    let _ = wire.shutdown().await;
-                    return Next::Over;
-                }
-                Act::HangUp => return Next::Over,
-                Act::Stall(gate) => {
-                    gate.wait().await;
-                    return Next::Well;
-                }
-                Act::Silence => std::future::pending().await,
-                Act::Raw(bytes) => {
-                    let _ = wire.write_all(&bytes).await;
-                    let _ = wire.flush().await;
-                    return Next::Answered(0);
-                }
+        let act = {
+            let mut state = self.lock();
+            let to = transaction.map(|at| state.transactions[at].to.clone()).unwrap_or_default();
+            match due(&mut state.rules, stage, &to) {
+                Some(act) => act,
+                None => return Next::Well,
+            }
+        };
+        match act {
+            Act::Reply(code, text) => {
+                say(wire, code, &text).await;
+                Next::Answered(code)
+            }
+            Act::ReplyAndHangUp(code, text) => {
+                say(wire, code, &text).await;
+                let _ = wire.shutdown().await;
+                Next::Over
+            }
+            Act::HangUp => Next::Over,
+            Act::Stall(gate) => {
+                gate.wait().await;
+                Next::Well
+            }
+            Act::Silence => std::future::pending().await,
+            Act::Raw(bytes) => {
+                let _ = wire.write_all(&bytes).await;
+                let _ = wire.flush().await;
+                Next::Answered(0)
             }
         }
     }
