@@ -62,54 +62,6 @@ on_both! {
         tidings.stop().await;
     }
 
-    async fn promise_1_a_click_waits_for_the_message_that_was_begun(database: Database) {
-        let tidings = Tidings::start_with(database, |settings| settings.opt_out_wait = Duration::from_secs(20)).await;
-        tidings.ready_to_send().await;
-        tidings.recipient(ADA).await;
-        let link = one_click_link(&tidings.mail_of("acme", "marketing", ADA).await);
-        let gate = Gate::new();
-        tidings.smtp.on(Stage::Rcpt, Act::Stall(gate.clone())).once();
-        let begun = tidings.message("acme", "marketing", ADA).await;
-        gate.reached().await;
-        let click = {
-            let api = tidings.anonymous();
-            tokio::spawn(async move {
-                let request = api.request(Method::POST, &link).header("accept", "application/json");
-                Answer::of(request).await
-            })
-        };
-        eventually("the opt-out's record", async || (count(&tidings, "opt_events").await > 0).then_some(())).await;
-        assert!(!click.is_finished());
-        gate.open();
-        let answer = click.await.unwrap().is(200).json();
-        assert_eq!((&answer["settled"], &answer["in_flight"]), (&json!(true), &json!([])), "{answer}");
-        assert_eq!(tidings.settled(&begun).await["state"], "sent");
-        tidings.stop().await;
-    }
-
-    async fn promise_2_when_the_answer_is_lost_marketing_is_unknown_and_service_comes_again_with_the_same_id(database: Database) {
-        let tidings = Tidings::start(database).await;
-        tidings.ready_to_send().await;
-        tidings.recipient(ADA).await;
-        tidings.smtp.on(Stage::FinalDot, Act::HangUp).times(2);
-        let marketing = tidings.message("acme", "marketing", ADA).await;
-        assert_eq!(tidings.settled(&marketing).await["state"], "unknown");
-        let service = tidings.message("acme", "service", ADA).await;
-        eventually("a lost answer", async || (tidings.smtp.transactions().len() >= 2).then_some(())).await;
-        let taken = eventually("the service message, tried again", async || {
-            tidings.advance(Duration::from_secs(120));
-            tidings.smtp.messages_to(ADA).first().cloned()
-        })
-        .await;
-        assert_eq!(tidings.settled(&service).await["state"], "sent");
-        let ids: Vec<_> = tidings.smtp.transactions().iter().map(|one| one.header("Message-ID")).collect();
-        assert_eq!(ids.len(), 3, "{ids:?}");
-        assert_eq!(taken.header("Message-ID"), ids[1]);
-        assert_ne!(ids[0], ids[1]);
-        assert_eq!(tidings.settled(&marketing).await["state"], "unknown");
-        tidings.stop().await;
-    }
-
     async fn promise_4_get_and_head_of_every_public_page_change_nothing_and_links_work_again_and_again(database: Database) {
         let tidings = Tidings::start(database).await;
         tidings.ready_to_send().await;
