@@ -8,7 +8,9 @@ use secrecy::SecretString;
 use serde_json::json;
 use tidings::link::KeyRing;
 
-use crate::harness::{Act, Answer, Api, Database, Gate, Process, SmtpServer, Stage, Tidings, eventually, one_click_link};
+use crate::harness::{
+    Act, Answer, Api, Database, Gate, Process, SmtpServer, Stage, Tidings, eventually, one_click_link,
+};
 use crate::unsubscribe_page::{ADA, decision, events, said};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -209,7 +211,8 @@ on_both! {
 
 /// A brand `acme`, its topics `offers` and `alerts`, and a template.
 pub(crate) async fn make_ready(api: &Api) {
-    let brand = json!({ "name": "Acme", "from": "Acme <news@acme.example.com>", "postal_address": "1 Main Street" });
+    let brand =
+        json!({ "name": "Acme", "from": "Acme <news@acme.example.com>", "postal_address": "1 Main Street" });
     api.put("/brands/acme", brand).await.ok();
     api.put("/brands/acme/topics/offers", json!({ "name": "Offers", "class": "marketing" })).await.ok();
     api.put("/brands/acme/topics/alerts", json!({ "name": "Alerts", "class": "service" })).await.ok();
@@ -244,7 +247,9 @@ impl Store {
                 let server = connect(server.into()).await;
                 let cut = format!("ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false");
                 server.execute_unprepared(&cut).await.unwrap();
-                let end = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'");
+                let end = format!(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+                );
                 server.execute_unprepared(&end).await.unwrap();
                 Self::Postgres(server, name.clone())
             }
