@@ -95,6 +95,14 @@ fn is_document(source: &str) -> bool {
     html::Pieces::new(source).any(|piece| matches!(piece, html::Piece::Tag(tag) if tag.is("html")))
 }
 
+/// Whether one part of a template can be used by itself.
+///
+/// # Errors
+/// Where it cannot and why.
+pub(super) fn check_part(slug: &str, part: Part, source: &str) -> Result<(), TemplateError> {
+    Parsed::new(source).map(|_| ()).map_err(|flaw| TemplateError::new(slug, part, flaw))
+}
+
 /// The templates that this one includes, by name.
 ///
 /// # Errors

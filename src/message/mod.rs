@@ -5,6 +5,7 @@
 //! octets, so every attempt hands over the same message. A message that can be refused cannot be built without its
 //! unsubscribe link. Nothing here sends, and only `rows.rs` knows the database.
 
+pub mod api;
 mod compose;
 mod content;
 mod error;

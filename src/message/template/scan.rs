@@ -8,6 +8,8 @@ use std::ops::Range;
 
 /// Longest template in octets.
 pub(in crate::message) const MAX_SOURCE: usize = 256 * 1024;
+/// Longest run of backslashes.
+const MAX_BACKSLASHES: usize = 20;
 /// Most tags in one template.
 const MAX_TAGS: usize = 5_000;
 /// Most tags times octets: for each tag the parser counts lines from the start, about 20 ns an octet unoptimised.
@@ -66,6 +68,10 @@ impl Fault {
 pub(in crate::message) fn scan(source: &str) -> Result<Vec<Tag>, Fault> {
     if source.len() > MAX_SOURCE {
         return Fault::new(MAX_SOURCE, format!("longer than {MAX_SOURCE} octets; shorten it"));
+    }
+    // The parser looks ahead from each backslash to the end of its run.
+    if let Some(at) = source.find(&"\\".repeat(MAX_BACKSLASHES + 1)) {
+        return Fault::new(at, format!("more than {MAX_BACKSLASHES} backslashes in a row"));
     }
     let mut tags: Vec<Tag> = Vec::new();
     // For each open block how deep it makes the tree: itself and its `else if`s.
