@@ -26,9 +26,11 @@ const MAX_PART: usize = 256 * 1024;
 
 /// The calls about templates.
 pub fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
-        .routes(routes!(list_templates))
-        .routes(routes!(get_template, put_template, delete_template))
+    OpenApiRouter::new().routes(routes!(list_templates)).routes(routes!(
+        get_template,
+        put_template,
+        delete_template
+    ))
 }
 
 /// A template as it is to be, in Handlebars.
@@ -230,9 +232,9 @@ async fn parsed(slug: String, body: TemplateBody, brand: Option<BrandId>) -> Res
         check::wrong("/html", "must not be empty", &mut errors);
     }
     check::lines("/text", body.text.as_deref().unwrap_or_default(), MAX_PART, &mut errors);
-    let mut classes = body.classes.unwrap_or_else(|| {
-        Class::ALL.into_iter().filter(|class| class.can_be_refused()).collect()
-    });
+    let mut classes = body
+        .classes
+        .unwrap_or_else(|| Class::ALL.into_iter().filter(|class| class.can_be_refused()).collect());
     classes.sort_unstable();
     classes.dedup();
     if classes.is_empty() {

@@ -188,3 +188,6 @@ fn accent(color: Option<&str>) -> &str {
     };
     color.filter(is_hex).unwrap_or("#1d4f91")
 }
+
+#[cfg(test)]
+mod tests;

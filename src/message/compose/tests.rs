@@ -1,0 +1,306 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use mail_parser::{HeaderName, MessageParser, MimeHeaders};
+use proptest::prelude::*;
+use serde_json::json;
+use unicode_normalization::UnicodeNormalization;
+
+use super::*;
+use crate::brand::{Brand, Topic};
+use crate::decision::Class;
+use crate::id::{BrandId, ContentId, TopicId};
+use crate::link::{Link, Purpose, delivery_of_envelope};
+use crate::message::{Frozen, Partial, text_part};
+
+const POSTAL: &str = "Acme GmbH\nHauptstraße 1\n12345 Berlin";
+
+struct World {
+    brand: Brand,
+    topic: Topic,
+    base_url: Url,
+    keys: KeyRing,
+    address: EmailAddress,
+    hash: AddressHash,
+    recipient: RecipientId,
+    delivery: DeliveryId,
+    attributes: Json,
+}
+
+fn world(class: Class) -> World {
+    let at = Timestamp(1_800_000_000_000_000);
+    let brand_id = BrandId::new();
+    let brand = Brand {
+        id: brand_id,
+        slug: "acme".into(),
+        name: "Acme & Söhne".into(),
+        from_mailbox: "Acme <news@bücher.example>".into(),
+        notice_from: Some("Acme Notices <notices@acme.example>".into()),
+        reply_to: Some("help@acme.example".into()),
+        postal_address: POSTAL.into(),
+        phone: None,
+        website: Some("https://acme.example".into()),
+        base_url: None,
+        bounce_domain: Some("bounce.acme.example".into()),
+        color: Some("#aa0000".into()),
+        logo: None,
+        origins: json!([]),
+        one_click_scope: "all".into(),
+        created_at: at,
+        updated_at: at,
+        archived_at: None,
+    };
+    let topic = Topic {
+        id: TopicId::new(),
+        brand_id,
+        slug: "offers".into(),
+        name: "Angebote für alle".into(),
+        class,
+        description: None,
+        consent: "opt_out".into(),
+        customers_keep: false,
+        created_at: at,
+        updated_at: at,
+        archived_at: None,
+    };
+    World {
+        brand,
+        topic,
+        base_url: Url::parse("https://mail.acme.example/").unwrap(),
+        keys: KeyRing::parse(&KeyRing::new_key()).unwrap(),
+        address: EmailAddress::parse("Zoë.Q@BÜCHER.example".replace('ë', "e").as_str()).unwrap(),
+        hash: AddressHash(vec![7; AddressHash::LEN]),
+        recipient: RecipientId::new(),
+        delivery: DeliveryId::new(),
+        attributes: json!({"city": "Köln"}),
+    }
+}
+
+fn content(subject: &str, html: &str, data: Json) -> Compiled {
+    let frozen = Frozen {
+        id: ContentId::new(),
+        brand_id: BrandId::new(),
+        topic_id: TopicId::new(),
+        template: "t".into(),
+        subject: subject.into(),
+        html: html.into(),
+        text: text_part::from_html(html),
+        partials: BTreeMap::from([(
+            "sig".into(),
+            Partial { html: "<i>Yours</i>".into(), text: "Yours".into() },
+        )]),
+        data,
+        reply_to: None,
+    };
+    Compiled::new(&frozen).unwrap()
+}
+
+impl World {
+    fn compose(&self, content: &Compiled, name: &str, data: Option<&Json>) -> Result<Message, ComposeError> {
+        let sender = Sender {
+            brand: &self.brand,
+            topic: &self.topic,
+            base_url: &self.base_url,
+            link_keys: &self.keys,
+            default_bounce_domain: None,
+        };
+        let addressee = Addressee {
+            recipient: self.recipient,
+            address: &self.address,
+            address_hash: &self.hash,
+            name: Some(name),
+            locale: Some("de-DE"),
+            external_id: None,
+            customer: false,
+            attributes: &self.attributes,
+            data,
+        };
+        compose(content, &sender, &addressee, self.delivery, Timestamp(1_800_000_000_000_000))
+    }
+}
+
+/// The header as lines, unfolded: name and value.
+fn header_of(message: &Message) -> Vec<(String, String)> {
+    let text = String::from_utf8(message.bytes.clone()).unwrap();
+    let header = text.split("\r\n\r\n").next().unwrap().replace("\r\n ", " ").replace("\r\n\t", " ");
+    header
+        .split("\r\n")
+        .map(|line| {
+            let (name, value) = line.split_once(": ").unwrap_or((line, ""));
+            (name.to_owned(), value.to_owned())
+        })
+        .collect()
+}
+
+fn value<'h>(header: &'h [(String, String)], name: &str) -> &'h str {
+    let mut found = header.iter().filter(|(given, _)| given == name);
+    let value = found.next().unwrap_or_else(|| panic!("no {name}"));
+    assert!(found.next().is_none(), "two of {name}");
+    &value.1
+}
+
+fn parts(message: &Message) -> (String, String) {
+    let parsed = MessageParser::default().parse(&message.bytes).unwrap();
+    let text = parsed.parts[parsed.text_body[0] as usize].text_contents().unwrap().to_owned();
+    let html = parsed.parts[parsed.html_body[0] as usize].text_contents().unwrap().to_owned();
+    (text, html)
+}
+
+fn check_octets(message: &Message) {
+    let bytes = &message.bytes;
+    assert!(bytes.is_ascii() && !bytes.contains(&0));
+    let text = String::from_utf8(bytes.clone()).unwrap();
+    assert!(!text.replace("\r\n", "").contains(['\r', '\n']), "bare CR or LF");
+    assert!(text.split("\r\n").all(|line| line.len() <= 998));
+    for word in text.split([' ', '\r', '\n']).filter(|word| word.starts_with("=?")) {
+        assert!(word.len() <= 75, "{word}");
+    }
+}
+
+#[test]
+fn what_can_be_refused_carries_its_list_headers_octet_for_octet() {
+    let world = world(Class::Marketing);
+    let content = content("Hello {{name}}", "<p>Hi {{name}} {{> sig}}</p>", json!({}));
+    let message = world.compose(&content, "Zoë", None).unwrap();
+    check_octets(&message);
+    let raw = String::from_utf8(message.bytes.clone()).unwrap();
+    assert!(raw.contains("\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"));
+    let header = header_of(&message);
+    let link = value(&header, "List-Unsubscribe");
+    let url = link.strip_prefix('<').and_then(|rest| rest.strip_suffix('>')).unwrap();
+    assert!(raw.contains(&format!("\r\nList-Unsubscribe: <{url}>\r\n")), "it is folded");
+    let token = url.strip_prefix("https://mail.acme.example/u/").unwrap();
+    let said = Link::from_token(token, Purpose::Unsubscribe, &world.keys).unwrap();
+    assert_eq!(
+        (said.delivery, said.topic, said.recipient),
+        (world.delivery, world.topic.id, world.recipient)
+    );
+    assert!(value(&header, "List-Id").ends_with(" <offers.acme.xn--bcher-kva.example>"));
+    assert!(!header.iter().any(|(name, _)| name == "Auto-Submitted"));
+    assert_eq!(value(&header, "From"), "Acme <news@xn--bcher-kva.example>");
+    assert_eq!(value(&header, "Message-ID"), format!("<{}@xn--bcher-kva.example>", world.delivery));
+    assert_eq!(value(&header, "Reply-To"), "help@acme.example");
+    assert_eq!(message.envelope_to, "Zoe.Q@xn--bcher-kva.example");
+    let (local, domain) = message.envelope_from.split_once('@').unwrap();
+    assert_eq!(domain, "bounce.acme.example");
+    assert_eq!(delivery_of_envelope(local, &world.keys), Some(world.delivery));
+    let (text, html) = parts(&message);
+    for part in [&text, &html] {
+        assert!(part.contains(url) && part.contains("Hauptstraße 1") && part.contains("Yours"), "{part}");
+    }
+    assert!(html.contains("<html lang=\"de-DE\">") && html.contains("#aa0000"));
+    assert_eq!(world.compose(&content, "Zoë", None).unwrap().bytes, message.bytes, "not the same on a retry");
+}
+
+#[test]
+fn the_service_side_carries_no_unsubscribe_link_or_header() {
+    for class in [Class::Requested, Class::Service, Class::Notice] {
+        let world = world(class);
+        let content = content("s", "<p>[{{unsubscribe_url}}{{preferences_url}}]</p>", json!({}));
+        let message = world.compose(&content, "", None).unwrap();
+        let header = header_of(&message);
+        assert!(!header.iter().any(|(name, _)| name.starts_with("List-")));
+        assert_eq!(value(&header, "Auto-Submitted"), "auto-generated");
+        assert_eq!(value(&header, "From"), "\"Acme Notices\" <notices@acme.example>");
+        let (text, html) = parts(&message);
+        assert!(text.contains("[]") && html.contains("[]"));
+        assert!(!text.contains("/u/") && !html.contains("/u/"));
+    }
+}
+
+#[test]
+fn a_body_with_its_own_link_and_address_gets_no_second_one() {
+    let world = world(Class::Reminder);
+    let own = "<html><body><p>x</p><a href=\"{{unsubscribe_url}}\">Stop</a><p>{{brand.postal_address}}</p></body></html>";
+    let (text, html) = parts(&world.compose(&content("s", own, json!({})), "", None).unwrap());
+    assert_eq!(html.matches("/u/").count(), 1, "{html}");
+    assert_eq!(text.matches("/u/").count(), 1, "{text}");
+    let hidden = own.replace("<a ", "<a style=\"display:none\" ");
+    let (_, html) = parts(&world.compose(&content("s", &hidden, json!({})), "", None).unwrap());
+    assert_eq!(html.matches("/u/").count(), 2);
+    assert!(html.find("Unsubscribe</a>").unwrap() < html.find("</body>").unwrap());
+    let swallowed = "<html><body>x<!-- unclosed";
+    assert!(matches!(
+        world.compose(&content("s", swallowed, json!({})), "", None),
+        Err(ComposeError::Hidden)
+    ));
+    let mut poor = world;
+    poor.brand.postal_address = " \n".into();
+    let refused = poor.compose(&content("s", own, json!({})), "", None);
+    assert!(matches!(refused, Err(ComposeError::Brand { field: "postal_address", .. })));
+}
+
+#[test]
+fn a_lines_data_lies_over_the_campaigns_and_what_is_missing_fails() {
+    let world = world(Class::Marketing);
+    let content =
+        content("{{data.a}}{{data.b}}", "<p>{{attributes.city}}{{data.c}}</p>", json!({"a": 1, "b": 1}));
+    let with = world.compose(&content, "", Some(&json!({"b": 2, "c": "<3"}))).unwrap();
+    assert_eq!(value(&header_of(&with), "Subject"), "12");
+    assert!(parts(&with).1.contains("Köln&lt;3"));
+    assert!(parts(&with).0.contains("Köln<3"));
+    let without = world.compose(&content, "", None);
+    assert!(matches!(without, Err(ComposeError::Variable { name }) if name == "data.c"));
+}
+
+#[test]
+fn links_that_run_something_are_made_harmless() {
+    let world = world(Class::Marketing);
+    let content = content("s", "<p><a href=\"{{data.u}}\">x</a></p>", json!({"u": "JavaScript:alert(1)"}));
+    let (_, html) = parts(&world.compose(&content, "", None).unwrap());
+    assert!(html.contains("href=\"#\"") && !html.to_lowercase().contains("javascript"));
+}
+
+#[test]
+fn an_address_that_needs_smtputf8_fails_for_good() {
+    let mut world = world(Class::Service);
+    world.address = EmailAddress::parse("zoë@acme.example").unwrap();
+    let failed = world.compose(&content("s", "x", json!({})), "", None);
+    assert!(matches!(failed, Err(ComposeError::NeedsSmtpUtf8)));
+}
+
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        any::<String>(),
+        "[ -~]{0,300}",
+        "[äöü€😀שלום \r\n\0=?\"(),;<>@\\\\.\u{2028}\u{202e}]{0,120}",
+        Just("\r\nBcc: evil@x.example\r\n\r\nbody".to_owned()),
+        Just("=?utf-8?b?DQpCY2M6IGE=?=".to_owned()),
+        Just("x".repeat(700)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn no_text_of_anybody_breaks_a_message(name in text(), subject in text(), body in text()) {
+        let world = world(Class::Marketing);
+        let content = content("{{data.s}}", "<p>{{name}}: {{data.b}}</p>", json!({}));
+        let composed = world.compose(&content, &name, Some(&json!({"s": subject, "b": body})));
+        let message = match composed {
+            Err(ComposeError::TooLong { .. }) => return Ok(()),
+            other => other.unwrap(),
+        };
+        check_octets(&message);
+        let names: BTreeSet<String> = header_of(&message).into_iter().map(|(name, _)| name).collect();
+        let allowed = [
+            "Date", "From", "To", "Message-ID", "Subject", "Reply-To", "List-Unsubscribe", "List-Unsubscribe-Post",
+            "List-Id", "MIME-Version", "Content-Type",
+        ];
+        prop_assert_eq!(names, allowed.iter().map(|name| (*name).to_owned()).collect());
+        let parsed = MessageParser::default().parse(&message.bytes).unwrap();
+        prop_assert_eq!(parsed.subject().unwrap_or_default(), one_line(&subject));
+        let to = parsed.to().unwrap().first().unwrap();
+        prop_assert_eq!(to.address().unwrap(), "Zoe.Q@xn--bcher-kva.example");
+        if let Some(shown) = to.name() {
+            let given: String = name.trim().nfc().collect();
+            prop_assert_eq!(shown, given);
+        }
+        prop_assert_eq!(parsed.header_values(HeaderName::Bcc).count(), 0);
+        prop_assert_eq!(parsed.attachments().filter(|part| part.attachment_name().is_some()).count(), 0);
+        let (text, html) = parts(&message);
+        for part in [&text, &html] {
+            prop_assert!(part.contains("https://mail.acme.example/u/") && part.contains("12345 Berlin"));
+        }
+    }
+}
