@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::super::CliError;
 use super::super::out::{self, Out};
 use super::client::{Client, Listed};
+use crate::address::EmailAddress;
 
 const RECIPIENTS: &str = include_str!("../../../templates/demo/recipients.csv");
 const OFFERS: &str = include_str!("../../../templates/demo/offers.html");
@@ -133,14 +134,14 @@ async fn prepare(client: &Client) -> Result<(), String> {
     client.call(Method::PUT, "/templates/security", Some(security)).await.map(drop)
 }
 
-/// Imports the shipped file and gives its addresses and names in the order of the file.
+/// Imports the shipped file and gives its people's addresses, as an envelope spells them, and names.
 async fn import(client: &Client) -> Result<Vec<(String, String)>, String> {
-    let mut file = csv::Reader::from_reader(RECIPIENTS.as_bytes());
-    let people: Vec<(String, String)> = file
-        .records()
-        .map(|record| record.map(|record| (record[0].to_owned(), record[1].to_owned())))
-        .collect::<Result<_, _>>()
-        .map_err(|error| error.to_string())?;
+    let mut people = Vec::new();
+    for record in csv::Reader::from_reader(RECIPIENTS.as_bytes()).records() {
+        let record = record.map_err(|error| error.to_string())?;
+        let address = EmailAddress::parse(&record[0]).map_err(|error| error.to_string())?;
+        people.push((address.to_wire(), record[1].to_owned()));
+    }
     let report = client.upload("/recipients/import", RECIPIENTS).await?;
     if people.is_empty() || report["created"] != people.len() {
         return Err(format!("not every recipient was created: {report}"));
