@@ -28,6 +28,7 @@ mod demo;
 mod fence;
 mod import;
 mod mailbox;
+mod message;
 mod messages;
 mod opt_outs;
 mod promises;
