@@ -121,7 +121,7 @@ async fn template() -> String {
     let name = format!("tidings_template_{:016x}", hash_of_migrations());
     let server = connect("postgres").await;
     let ask = |sql: String| Statement::from_string(sea_orm::DbBackend::Postgres, sql);
-    // One connection, so the lock and its end are of one session.
+    // The pool has one connection, which takes the lock and gives it back.
     server.query_one_raw(ask(format!("SELECT pg_advisory_lock({TEMPLATE_LOCK})"))).await.unwrap();
     let there = server
         .query_one_raw(ask(format!("SELECT 1 AS one FROM pg_database WHERE datname = '{name}'")))
