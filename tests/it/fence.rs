@@ -338,8 +338,10 @@ on_both! {
         assert!(sends().await, "the opt-in stands again");
         let nothing = fence::undo(&desk.app, &desk.hash, link, "recipient").await.unwrap();
         assert!(nothing.scopes.is_empty());
-        // What was said by another way is not this link's to take back.
-        desk.opt_out(Scope::Brand(desk.brand)).await;
+        // What was said by another way is not this link's to take back, not even where the link said it first.
+        fence::opt_out(&desk.app, &asked, Instant::now()).await.unwrap();
+        let by_phone = desk.opt_out(Scope::All).await;
+        assert!(!by_phone.new, "it stood already");
         fence::undo(&desk.app, &desk.hash, link, "recipient").await.unwrap();
         assert!(!sends().await);
     }

@@ -45,37 +45,23 @@ pub async fn record_opt_out(txn: &Write, db: &Db, asked: &OptOut) -> Result<Reco
     let before = standing_words(&**txn, &asked.address_hash).await?;
     let mut answered: Option<Recorded> = None;
     for &scope in &asked.scopes {
-        let recorded =
-            match stands_already(&before, scope).filter(|stood| stood.complaint || !asked.complaint) {
-                Some(stood) => Recorded {
-                    id: stood.event,
-                    recorded_at: recorded_at(txn, stood.event).await?,
-                    new: false,
-                    overruled: Vec::new(),
-                },
-                None => {
-                    let id = person
-                        .say(Event {
-                            said: "opt_out",
-                            scope,
-                            channel: asked.channel.as_str(),
-                            complaint: asked.complaint,
-                            note: asked.note.clone(),
-                            evidence: None,
-                            undoes: None,
-                            delivery: asked.delivery,
-                            requested_at: asked.requested_at,
-                            actor: &asked.actor,
-                        })
-                        .await?;
-                    Recorded {
-                        id,
-                        recorded_at: person.now,
-                        new: true,
-                        overruled: overruled(txn, &before, scope).await?,
-                    }
+        let stood = stands_already(&before, scope).filter(|stood| stood.complaint || !asked.complaint);
+        let recorded = match stood {
+            Some(stood) => {
+                let first = event_of(txn, stood.event).await?;
+                // Said again by another way than a link, it must outlive the undoing of that link.
+                if first.delivery_id.is_some() && asked.delivery.is_none() {
+                    person.say(Event::of(asked, scope)).await?;
                 }
-            };
+                Recorded { id: first.id, recorded_at: first.recorded_at, new: false, overruled: Vec::new() }
+            }
+            None => Recorded {
+                id: person.say(Event::of(asked, scope)).await?,
+                recorded_at: person.now,
+                new: true,
+                overruled: overruled(txn, &before, scope).await?,
+            },
+        };
         answered.get_or_insert(recorded);
     }
     person.unlock().await?;
@@ -220,9 +206,9 @@ async fn touch(txn: &Write, hash: &AddressHash) -> Result<(), DbErr> {
     Ok(())
 }
 
-async fn recorded_at(txn: &Write, id: OptEventId) -> Result<Timestamp, DbErr> {
+async fn event_of(txn: &Write, id: OptEventId) -> Result<event::Model, DbErr> {
     let event = event::Entity::find_by_id(id).one(&**txn).await?;
-    event.map(|event| event.recorded_at).ok_or_else(|| DbErr::RecordNotFound("an opt-out's event".into()))
+    event.ok_or_else(|| DbErr::RecordNotFound("the event of a suppression".into()))
 }
 
 /// When the opt-ins were recorded that an opt-out of this scope overrules.
@@ -230,7 +216,7 @@ async fn overruled(txn: &Write, before: &[Stood], scope: Scope) -> Result<Vec<Ti
     let mut times = Vec::new();
     for stood in before {
         if stood.said == crate::decision::Said::OptIn && stood.scope.meets(scope) {
-            times.push(recorded_at(txn, stood.event).await?);
+            times.push(event_of(txn, stood.event).await?.recorded_at);
         }
     }
     Ok(times)
@@ -247,6 +233,24 @@ struct Event<'a> {
     delivery: Option<DeliveryId>,
     requested_at: Option<Timestamp>,
     actor: &'a str,
+}
+
+impl<'a> Event<'a> {
+    /// An opt-out of this one of the scopes asked for.
+    fn of(asked: &'a OptOut, scope: Scope) -> Self {
+        Self {
+            said: "opt_out",
+            scope,
+            channel: asked.channel.as_str(),
+            complaint: asked.complaint,
+            note: asked.note.clone(),
+            evidence: None,
+            undoes: None,
+            delivery: asked.delivery,
+            requested_at: asked.requested_at,
+            actor: &asked.actor,
+        }
+    }
 }
 
 /// A person whose address row is locked until the transaction ends: their events come one after the other.
