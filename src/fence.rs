@@ -133,7 +133,9 @@ pub async fn opt_in(app: &App, asked: &OptIn) -> Result<Recorded, DbErr> {
     Ok(recorded)
 }
 
-/// Takes back the opt-outs made through this message. What was said before or by another way stands again.
+/// Takes back the opt-outs made through this message, but for those of the scopes to `keep`. What was said before or by
+/// another way stands again. To narrow an opt-out, record the narrower one first and keep it: then nothing begins in
+/// between that both refuse.
 ///
 /// # Errors
 /// As [`opt_in`].
@@ -141,10 +143,11 @@ pub async fn undo(
     app: &App,
     hash: &crate::address::AddressHash,
     delivery: DeliveryId,
+    keep: &[Scope],
     actor: &str,
 ) -> Result<Undone, DbErr> {
     let txn = app.db.begin_opt_out().await?;
-    let undone = crate::opt_out::rows::undo(&txn, &app.db, hash, delivery, actor).await?;
+    let undone = crate::opt_out::rows::undo(&txn, &app.db, hash, delivery, keep, actor).await?;
     txn.commit().await?;
     Ok(undone)
 }

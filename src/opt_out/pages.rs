@@ -165,12 +165,10 @@ async fn act(
     https: bool,
 ) -> Result<Response, DbErr> {
     let subject = Subject::load(app, link, https).await?;
-    if form.undo {
-        let undone = fence::undo(app, &link.address_hash, link.delivery, ACTOR).await?;
+    if form.undo && form.scope.is_none() {
+        let undone = fence::undo(app, &link.address_hash, link.delivery, &[], ACTOR).await?;
         tracing::info!(delivery = %link.delivery, scopes = undone.scopes.len(), "an opt-out was taken back");
-        if form.scope.is_none() {
-            return taken_back(app, &subject, &undone, json).await;
-        }
+        return taken_back(app, &subject, &undone, json).await;
     }
     let asked = form.scope.unwrap_or_else(|| subject.default_scope());
     let scopes = scopes(link, asked);
@@ -186,6 +184,10 @@ async fn act(
         actor: ACTOR.to_owned(),
     };
     let answer = fence::opt_out(app, &opt_out, arrived).await?;
+    if form.undo {
+        // The narrower opt-out is recorded before the wider one goes, so that nothing begins in between.
+        fence::undo(app, &link.address_hash, link.delivery, &scopes, ACTOR).await?;
+    }
     tracing::info!(
         delivery = %link.delivery, brand = %link.brand, topic = %link.topic, scope = asked.as_str(), %channel,
         new = answer.new, settled = answer.rest.settled(), "opted out through a message"
@@ -257,8 +259,8 @@ async fn still_coming(app: &App, link: &Link, subject: &Subject) -> Result<Vec<V
     Ok(comes)
 }
 
-/// The buttons of the done page: the narrower scopes, the wider ones, the undo. A narrower one first takes back what
-/// this link did.
+/// The buttons of the done page: the narrower scopes, the wider ones, the undo. A narrower one takes back what this
+/// link did beyond it.
 fn choices(asked: AskedScope) -> Value {
     let only = |scope: &str, text: &str| json!({ "undo": true, "scope": scope, "text": text });
     let also = |scope: &str, text: &str| json!({ "undo": false, "scope": scope, "text": text });

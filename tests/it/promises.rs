@@ -8,9 +8,7 @@ use secrecy::SecretString;
 use serde_json::json;
 use tidings::link::KeyRing;
 
-use crate::harness::{
-    Act, Answer, Api, Database, Gate, Process, SmtpServer, Stage, Tidings, eventually, one_click_link,
-};
+use crate::harness::{Act, Answer, Api, Database, Gate, Process, SmtpServer, Stage, Tidings, one_click_link};
 use crate::unsubscribe_page::{ADA, decision, events, said};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);

@@ -93,8 +93,8 @@ pub async fn record_opt_in(txn: &Write, db: &Db, asked: &OptIn) -> Result<Record
     Ok(Recorded { id, recorded_at, new: true, overruled: Vec::new() })
 }
 
-/// Takes back the opt-outs that were made through this message and still stand. What was said before, or by another
-/// way, stands again.
+/// Takes back the opt-outs that were made through this message and still stand, but for those of the scopes to `keep`.
+/// What was said before, or by another way, stands again.
 ///
 /// # Errors
 /// The database's own; nothing is taken back then.
@@ -103,6 +103,7 @@ pub async fn undo(
     db: &Db,
     hash: &AddressHash,
     delivery: DeliveryId,
+    keep: &[Scope],
     actor: &str,
 ) -> Result<Undone, DbErr> {
     let mut person = Person::lock(txn, db, hash).await?;
@@ -113,7 +114,7 @@ pub async fn undo(
             .filter(event::Column::Said.eq("opt_out"))
             .one(&**txn)
             .await?;
-        if made_here.is_none() {
+        if made_here.is_none() || keep.contains(&stood.scope) {
             continue;
         }
         person
