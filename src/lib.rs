@@ -1,7 +1,8 @@
 //! Tidings sends the mail that people must get and stops the mail that people refuse.
 //!
-//! One program: a worker that hands policy-change notices, service messages and marketing mail to an SMTP relay, and a
-//! small web service that records opt-outs and, from that moment, keeps every non-service message from who made them.
+//! One program: a worker that hands service messages and marketing mail to an SMTP relay, and a small web service that
+//! records opt-outs and, from that moment, keeps every message that can be refused from who made them. Publishing
+//! policies, and so notices of their changes, is not built yet.
 //!
 //! # Promises
 //!
@@ -15,7 +16,8 @@
 //!    unknown, the class decides: relationship, reminder and marketing are never tried again and counted `unknown`;
 //!    requested, service and notice are tried again with the same Message-ID. In no other case is anything sent twice,
 //!    and nothing accepted leaves the counts. ([`delivery`])
-//! 3. **Whoever must be told is told, or is on a list.** Notices are not built yet; the class is.
+//! 3. **Whoever must be told is told, or is on a list.** So far: nobody who was addressed drops out of the counts. Notices
+//!    are not built yet; their class is, and the decision knows it. ([`delivery`], [`decision`])
 //! 4. **`GET` and `HEAD` change nothing about a person**, since mail scanners follow every link. Links can be used
 //!    again and again. ([`opt_out`])
 //! 5. **Unsubscribe links work for ever.** A token carries what it needs and depends on no row that is ever deleted;

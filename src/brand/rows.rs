@@ -148,19 +148,6 @@ pub async fn topic_by_id(on: &impl ConnectionTrait, id: TopicId) -> Result<Optio
     topic::Entity::find_by_id(id).one(on).await
 }
 
-/// The topics of a brand by slug, archived ones left out.
-///
-/// # Errors
-/// The database's own.
-pub async fn topics_of(on: &impl ConnectionTrait, brand: BrandId) -> Result<Vec<Topic>, DbErr> {
-    topic::Entity::find()
-        .filter(topic::Column::BrandId.eq(brand))
-        .filter(topic::Column::ArchivedAt.is_null())
-        .order_by_asc(topic::Column::Slug)
-        .all(on)
-        .await
-}
-
 /// The brands by slug, archived ones left out: up to `limit` that come after `after`, of them only the one that a key is
 /// bound to.
 ///
@@ -182,7 +169,7 @@ pub async fn list(
     brands.order_by_asc(brand::Column::Slug).limit(limit).all(on).await
 }
 
-/// As [`topics_of`], up to `limit` that come after `after`.
+/// The topics of a brand by slug, archived ones left out: up to `limit` that come after `after`.
 ///
 /// # Errors
 /// The database's own.

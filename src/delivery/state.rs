@@ -59,11 +59,6 @@ impl State {
             Self::Cancelled => "cancelled",
         }
     }
-
-    /// Whether nothing more will happen to it by itself.
-    pub fn is_final(self) -> bool {
-        !matches!(self, Self::Queued | Self::Sending)
-    }
 }
 
 impl fmt::Display for State {

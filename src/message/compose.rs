@@ -1,7 +1,6 @@
 //! The mail of one delivery.
 
 use handlebars::Context;
-use serde::Serialize;
 use serde_json::{Value as Json, json};
 use url::Url;
 
@@ -89,32 +88,6 @@ pub fn compose(
     let bytes = headers::build(&parties, sender, &rendered.footing, rendered.bodies, delivery, date)?;
     let (envelope_from, envelope_to) = parties.envelope(sender, delivery);
     Ok(Message { envelope_from, envelope_to, message_id: parties.message_id(delivery), bytes })
-}
-
-/// What a message would say, for a preview: subject, text part and HTML part as [`compose`] sends them.
-///
-/// # Errors
-/// As [`compose`].
-pub fn preview(
-    content: &Compiled,
-    sender: &Sender<'_>,
-    addressee: &Addressee<'_>,
-    delivery: DeliveryId,
-    date: Timestamp,
-) -> Result<Preview, ComposeError> {
-    let Bodies { subject, text, html } = render(content, sender, addressee, delivery, date)?.bodies;
-    Ok(Preview { subject, text, html })
-}
-
-/// What a message would say.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct Preview {
-    /// The subject.
-    pub subject: String,
-    /// The text part.
-    pub text: String,
-    /// The HTML part.
-    pub html: String,
 }
 
 struct Rendered {

@@ -16,6 +16,6 @@ pub mod rows;
 mod template;
 mod text_part;
 
-pub use compose::{Addressee, Message, Preview, Sender, compose, preview};
+pub use compose::{Addressee, Message, Sender, compose};
 pub use content::{Compiled, Frozen, Partial};
 pub use error::{ComposeError, Part, TemplateError};

@@ -1,6 +1,6 @@
 //! Lists of opt-outs as text: CSV lines read one by one in bounded memory.
 //!
-//! Pure. No reason repeats an address.
+//! Pure but for the stream it reads. No reason repeats an address.
 
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
 

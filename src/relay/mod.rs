@@ -128,14 +128,6 @@ impl Relay {
         Ok(relay)
     }
 
-    /// Only reads the URL, for a check of the settings.
-    ///
-    /// # Errors
-    /// As [`Relay::from_url`].
-    pub fn check_url(url: &str) -> Result<(), RelayUrlError> {
-        Target::parse(url).map(drop)
-    }
-
     /// Trusts one more authority, such as that of a private network.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use crate::decision::Standing;
 use crate::id::{BrandId, RecipientId};
 
 pub use file::{ImportFailure, ImportReport, LineError, MAX_ERRORS, import_all};
-pub use upsert::{Newcomer, ensure, ensure_lines, ensure_stranger, upsert, upsert_lines};
+pub use upsert::{Newcomer, ensure_lines, ensure_stranger, upsert, upsert_lines};
 
 /// A person as stored.
 pub type Recipient = recipient::Model;

@@ -44,20 +44,6 @@ pub async fn upsert_lines(
     store(txn, db, key, lines, Known::Change).await
 }
 
-/// Makes the newcomer a recipient of the brand; somebody known stays as stored, of whatever brand.
-///
-/// # Errors
-/// The database's own.
-pub async fn ensure(
-    txn: &Write,
-    db: &Db,
-    key: &AddressKey,
-    newcomer: &Newcomer,
-    brand: BrandId,
-) -> Result<Upserted, DbErr> {
-    one(ensure_lines(txn, db, key, std::slice::from_ref(newcomer), brand).await?)
-}
-
 /// Makes somebody a recipient who belongs to no brand, and so to no audience; somebody known stays as stored.
 ///
 /// # Errors
@@ -74,7 +60,8 @@ pub async fn ensure_stranger(
     one(store(txn, db, key, &[said], Known::Leave).await?)
 }
 
-/// As [`ensure`] for many, at most 1,000 at a time; the answers come in the order of the lines.
+/// Makes the newcomers recipients of the brand, at most 1,000 at a time; somebody known stays as stored, of whatever
+/// brand. The answers come in the order of the lines.
 ///
 /// # Errors
 /// As [`upsert_lines`].
