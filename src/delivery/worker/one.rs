@@ -183,10 +183,10 @@ impl Desk {
         let ends = |why: &str| Ok(Verdict::Ends(Fate::Failed(why.to_owned())));
         let Some(topic) = brand::rows::topic_by_id(on, held.topic_id).await? else { return ends("no_topic") };
         let Some(brand) = brand::rows::by_id(on, held.brand_id).await? else { return ends("no_brand") };
-        let mut people = recipient::rows::people(on, &[held.recipient_id], held.brand_id).await?;
+        let person = recipient::rows::by_id(on, held.recipient_id).await?;
         let hashes = [held.address_hash.clone()];
         let facts = facts_of(on, Wanted { people: &hashes, topic: &topic }).await?;
-        let Some(member) = people.remove(&held.recipient_id) else { return ends("no_recipient") };
+        let Some(person) = person else { return ends("no_recipient") };
         let unknown = Facts { standing: Standing::Erased, ..Facts::default() };
         let facts = facts.get(&held.address_hash).unwrap_or(&unknown);
         let lease = Lease { delivery: held.id, token: job.token, until: job.until.clone() };
@@ -194,7 +194,6 @@ impl Desk {
             Ok(clearance) => clearance,
             Err(reason) => return Ok(Verdict::Ends(Fate::Suppressed(reason))),
         };
-        let person = &member.recipient;
         let Some(address) = person.address.as_deref().and_then(|text| EmailAddress::parse(text).ok()) else {
             return Ok(Verdict::Ends(Fate::Suppressed(Reason::Erased)));
         };
@@ -219,7 +218,7 @@ impl Desk {
             name: person.name.as_deref(),
             locale: person.locale.as_deref(),
             external_id: person.external_id.as_deref(),
-            customer: member.customer,
+            customer: facts.customer,
             attributes: &person.attributes,
             data: held.data.as_ref(),
         };
