@@ -3,9 +3,11 @@
 use std::fmt;
 
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+
+use crate::config::decode_key;
 
 /// Longest key id in octets.
 const MAX_ID: usize = 16;
@@ -60,10 +62,7 @@ impl KeyRing {
             {
                 return Err(KeyRingError::Id(n + 1));
             }
-            let secret = STANDARD
-                .decode(secret)
-                .or_else(|_| URL_SAFE_NO_PAD.decode(secret.trim_end_matches('=')))
-                .map_err(|_| KeyRingError::Form(n + 1))?;
+            let secret = decode_key(secret).ok_or(KeyRingError::Form(n + 1))?;
             if secret.len() < MIN_KEY {
                 return Err(KeyRingError::Short(id.to_owned()));
             }

@@ -5,10 +5,11 @@ use std::sync::LazyLock;
 
 use handlebars::Handlebars;
 use serde_json::json;
-use url::{Host, Url};
+use url::Url;
 
 use super::{Addressee, ComposeError, Part, Sender, html};
 use crate::clock::Timestamp;
+use crate::config::is_loopback;
 use crate::id::DeliveryId;
 use crate::link::{Link, Purpose};
 
@@ -50,18 +51,12 @@ fn base_url(sender: &Sender<'_>) -> Result<Url, ComposeError> {
         Some(own) => Url::parse(own).map_err(|_| unusable("it is no URL"))?,
         None => sender.base_url.clone(),
     };
-    let loopback = match base.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(Host::Ipv6(ip)) => ip.is_loopback(),
-        None => false,
-    };
     match base.scheme() {
         _ if base.as_str().len() > MAX_BASE || base.query().is_some() || base.fragment().is_some() => {
             Err(unusable("it must be short, without query and fragment"))
         }
         "https" => Ok(base),
-        "http" if loopback => Ok(base),
+        "http" if is_loopback(&base) => Ok(base),
         _ => Err(unusable("it must begin with https:")),
     }
 }

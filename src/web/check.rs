@@ -1,10 +1,11 @@
 //! Checks of what callers write into fields. Each adds what is wrong to a list, so that a caller learns all of it at once.
 
 use serde_json::Value;
-use url::{Host, Url};
+use url::Url;
 
 use super::{FieldError, Problem};
 use crate::brand::Mailbox;
+use crate::config::is_loopback;
 
 /// Longest URL taken, in characters.
 const MAX_URL: usize = 2000;
@@ -168,15 +169,6 @@ fn url(pointer: &str, text: &str, errors: &mut Vec<FieldError>) -> Option<Url> {
         wrong(pointer, "must be a whole URL such as https://example.com/, without user and password", errors);
     }
     url
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(Host::Ipv6(ip)) => ip.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        None => false,
-    }
 }
 
 #[cfg(test)]

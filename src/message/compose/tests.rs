@@ -251,6 +251,19 @@ fn links_that_run_something_are_made_harmless() {
 }
 
 #[test]
+fn links_begin_with_http_on_this_machine_alone() {
+    let mut world = world(Class::Marketing);
+    let content = content("s", "<p>x</p>", json!({}));
+    for own in ["http://localhost:8080", "http://shop.localhost:8080", "http://127.0.0.1", "http://[::1]:1"] {
+        world.brand.base_url = Some(own.into());
+        assert!(parts(&world.compose(&content, "", None).unwrap()).1.contains(&format!("{own}/u/")), "{own}");
+    }
+    world.brand.base_url = Some("http://shop.example".into());
+    let refused = world.compose(&content, "", None);
+    assert!(matches!(refused, Err(ComposeError::Brand { field: "base_url", .. })));
+}
+
+#[test]
 fn an_address_that_needs_smtputf8_fails_for_good() {
     let mut world = world(Class::Service);
     world.address = EmailAddress::parse("zoë@acme.example").unwrap();
