@@ -146,7 +146,7 @@ async fn fill(
     let bar = out::bar(Some(bytes), "bytes");
     let said = bar.clone();
     let report = add_all(&app.db, &app.address_key, id, bar.wrap_async_read(source), format, move |so_far| {
-        said.set_message(format!("{} people, {} rejected", so_far.received, so_far.rejected));
+        said.set_message(format!("{} people, {} rejected", so_far.received, so_far.rejections.rejected));
     })
     .await;
     bar.finish_and_clear();
@@ -232,7 +232,7 @@ async fn print_result(
 fn said_of(report: &LinesReport) -> String {
     let head = format!(
         "{} lines: {} added, {} there already, {} rejected.",
-        report.received, report.added, report.already_there, report.rejected
+        report.received, report.added, report.already_there, report.rejections.rejected
     );
-    lines_in_words(head, &report.errors, report.errors_left_out)
+    lines_in_words(head, &report.rejections)
 }

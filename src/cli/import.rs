@@ -7,8 +7,8 @@ use tokio::io::AsyncRead;
 
 use super::{CliError, Context, actor, out};
 use crate::access;
-use crate::recipient::import::Format;
-use crate::recipient::rows::{ImportReport, LineError, import_all};
+use crate::recipient::import::{Format, Rejections};
+use crate::recipient::rows::{ImportReport, import_all};
 
 /// Imports recipients from CSV or NDJSON
 ///
@@ -33,7 +33,7 @@ impl Import {
         let counting = bar.wrap_async_read(file);
         let said = bar.clone();
         let report = import_all(&app.db, &app.address_key, counting, format, None, move |so_far| {
-            said.set_message(format!("{} people, {} rejected", so_far.received, so_far.rejected));
+            said.set_message(format!("{} people, {} rejected", so_far.received, so_far.rejections.rejected));
         })
         .await;
         bar.finish_and_clear();
@@ -47,7 +47,7 @@ impl Import {
 async fn record(app: &crate::app::App, report: &ImportReport) -> Result<(), CliError> {
     let txn = app.db.begin().await?;
     let detail = serde_json::json!({
-        "received": report.received, "created": report.created, "updated": report.updated, "rejected": report.rejected,
+        "received": report.received, "created": report.created, "updated": report.updated, "rejected": report.rejections.rejected,
     });
     access::rows::record(&*txn, &app.db, &actor(), "recipients.import", "recipients", detail).await?;
     Ok(txn.commit().await?)
@@ -78,19 +78,24 @@ pub(super) fn format_of(path: &Path) -> Result<Format, CliError> {
 fn said_of(report: &ImportReport) -> String {
     let head = format!(
         "{} records: {} created, {} updated, {} unchanged, {} duplicates, {} rejected.",
-        report.received, report.created, report.updated, report.unchanged, report.duplicates, report.rejected
+        report.received,
+        report.created,
+        report.updated,
+        report.unchanged,
+        report.duplicates,
+        report.rejections.rejected
     );
-    in_words(head, &report.errors, report.errors_left_out)
+    in_words(head, &report.rejections)
 }
 
-/// `head`, and a line for each error.
-pub(super) fn in_words(head: String, errors: &[LineError], left_out: u64) -> String {
+/// `head`, and a line for each line that could not be used.
+pub(super) fn in_words(head: String, rejections: &Rejections) -> String {
     let mut words = head;
-    for error in errors {
+    for error in &rejections.errors {
         words += &format!("\nline {}: {}", error.line, error.reason);
     }
-    if left_out > 0 {
-        words += &format!("\nand {left_out} more");
+    if rejections.errors_left_out > 0 {
+        words += &format!("\nand {} more", rejections.errors_left_out);
     }
     words
 }

@@ -7,8 +7,8 @@ use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_path_to_error::{Path, Segment};
 
 use super::{FieldError, Problem};
@@ -84,11 +84,23 @@ pub(super) async fn body<S: Send + Sync>(request: Request, state: &S) -> Result<
     })
 }
 
-fn must_be_json(headers: &HeaderMap) -> Result<(), Problem> {
+/// What the body says it is, in lower case and without parameters; empty when it says nothing.
+pub(super) fn media_type(headers: &HeaderMap) -> String {
     let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-    let essence = given.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-    let json =
-        essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"));
+    given.split(';').next().unwrap_or("").trim().to_ascii_lowercase()
+}
+
+/// For `deserialize_with` beside `default`: tells a field that is there, null included, from one that is absent.
+///
+/// # Errors
+/// Those of `T`.
+pub fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(from).map(Some)
+}
+
+fn must_be_json(headers: &HeaderMap) -> Result<(), Problem> {
+    let given = media_type(headers);
+    let json = given == "application/json" || (given.starts_with("application/") && given.ends_with("+json"));
     if json { Ok(()) } else { Err(Problem::unsupported("application/json")) }
 }
 
@@ -147,8 +159,6 @@ fn escaped(key: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde::Deserialize;
-
     use super::*;
 
     #[derive(Debug, Deserialize)]

@@ -13,10 +13,12 @@ pub mod page;
 mod params;
 pub mod problem;
 pub mod router;
+mod upload;
 
 pub use caller::{Caller, Role};
 pub use idempotency::NewId;
-pub use json::{Json, MAX_BODY, OptionalJson, read};
+pub use json::{Json, MAX_BODY, OptionalJson, given, read};
 pub use list::{List, Paging};
 pub use params::{Path, Query};
 pub use problem::{FieldError, Problem};
+pub use upload::Upload;

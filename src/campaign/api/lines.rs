@@ -1,11 +1,7 @@
 //! Recipients of a campaign, streamed.
 
-use axum::body::Body;
 use axum::extract::State as Shared;
-use axum::http::{HeaderMap, header};
-use futures_util::TryStreamExt;
 use serde_json::json;
-use tokio_util::io::StreamReader;
 
 use super::changeable;
 use crate::access::rows::record;
@@ -13,13 +9,12 @@ use crate::app::App;
 use crate::campaign::rows::{self, LinesFailure, LinesReport};
 use crate::campaign::{CampaignError, Change};
 use crate::id::CampaignId;
-use crate::recipient::import::{Format, ImportError};
-use crate::web::{Caller, Json, Path, Problem};
+use crate::web::{Caller, Json, Path, Problem, Upload};
 
 /// Add recipients by lines.
 ///
-/// CSV with a header (`email,name`; any other column is `data.<column>`), or NDJSON of `{email, name?, data?}`. Streamed:
-/// there is no limit to the file. An address not known yet becomes a recipient of the brand; somebody known is not
+/// CSV with a header (`email,name`; any other column is `data.<column>`), or NDJSON of `{email, name?, data?}`. Streamed,
+/// at most 2 GiB. An address not known yet becomes a recipient of the brand; somebody known is not
 /// changed, and no line lifts an opt-out. Sent again, lines that are in already count as `already_there`.
 #[utoipa::path(post, path = "/campaigns/{id}/recipients", tag = "campaigns",
     params(("id" = CampaignId, Path, description = "The campaign")),
@@ -35,18 +30,14 @@ pub(super) async fn add_campaign_recipients(
     Shared(app): Shared<App>,
     caller: Caller,
     Path(id): Path<CampaignId>,
-    headers: HeaderMap,
-    body: Body,
+    upload: Upload,
 ) -> Result<Json<LinesReport>, Problem> {
     let (campaign, ..) = changeable(&app, &caller, id).await?;
     Change::AddLines.permit(campaign.state).map_err(CampaignError::from)?;
-    let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let format = Format::from_content_type(given)
-        .ok_or_else(|| Problem::unsupported("text/csv or application/x-ndjson"))?;
-    let source = StreamReader::new(body.into_data_stream().map_err(std::io::Error::other));
+    let format = upload.format()?;
     let mut added = 0;
     let progress = |report: &LinesReport| added = report.added;
-    let done = rows::add_all(&app.db, &app.address_key, id, source, format, progress).await;
+    let done = rows::add_all(&app.db, &app.address_key, id, upload.into_reader(), format, progress).await;
     let whole = done.is_ok();
     if whole || added > 0 {
         let txn = app.db.begin().await?;
@@ -56,9 +47,6 @@ pub(super) async fn add_campaign_recipients(
     }
     done.map(Json).map_err(|failure| match failure {
         LinesFailure::Campaign(error) => error.into(),
-        LinesFailure::File(ImportError::Header(reason)) => Problem::field("", reason),
-        LinesFailure::File(error) => {
-            Problem::malformed(format!("{error}; what was read is in, send it again"))
-        }
+        LinesFailure::File(error) => error.into(),
     })
 }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use axum::extract::State as Shared;
 use axum::http::StatusCode;
 use sea_orm::{ConnectionTrait, DbErr};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -25,7 +25,7 @@ use crate::delivery;
 use crate::delivery::Counts;
 use crate::id::CampaignId;
 use crate::recipient::Audience;
-use crate::web::{Caller, FieldError, Json, List, NewId, Paging, Path, Problem, Query, Role, check};
+use crate::web::{Caller, FieldError, Json, List, NewId, Paging, Path, Problem, Query, Role, check, given};
 
 /// The routes of campaigns.
 pub fn router() -> OpenApiRouter<App> {
@@ -106,11 +106,6 @@ struct CampaignChanges {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     reply_to: Option<Option<String>>,
-}
-
-/// Tells a field that is null from one that is absent.
-fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Option<Option<T>>, D::Error> {
-    Option::<T>::deserialize(from).map(Some)
 }
 
 /// A campaign and how far it has come.

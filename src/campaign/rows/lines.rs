@@ -14,8 +14,8 @@ use crate::db::{Db, Write};
 use crate::delivery::{self, NewDelivery};
 use crate::id::{CampaignId, DeliveryId};
 use crate::recipient;
-use crate::recipient::import::{Extra, Format, ImportError, Lines};
-use crate::recipient::rows::{LineError, MAX_ERRORS, Newcomer};
+use crate::recipient::import::{Extra, Format, ImportError, Lines, Rejections};
+use crate::recipient::rows::Newcomer;
 
 /// Lines of one transaction.
 const CHUNK: usize = 500;
@@ -43,28 +43,8 @@ pub struct LinesReport {
     /// People who were in the campaign already; the first line counts.
     pub already_there: u64,
     /// Lines that could not be used.
-    pub rejected: u64,
-    /// Why, for the first 1,000 of them.
-    pub errors: Vec<LineError>,
-    /// How many more errors there were.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub errors_left_out: u64,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
-fn is_zero(n: &u64) -> bool {
-    *n == 0
-}
-
-impl LinesReport {
-    fn reject(&mut self, line: u64, reason: String) {
-        self.rejected += 1;
-        if self.errors.len() < MAX_ERRORS {
-            self.errors.push(LineError { line, reason });
-        } else {
-            self.errors_left_out += 1;
-        }
-    }
+    #[serde(flatten)]
+    pub rejections: Rejections,
 }
 
 /// Why a file of lines was not added whole. What was added before stays; the same file can be sent again.
@@ -111,12 +91,12 @@ pub async fn add_all(
             match line.record {
                 Ok(record) if too_large(&record.extra) => {
                     let reason = format!("the data is longer than {MAX_DATA} octets as JSON");
-                    report.reject(line.number, reason);
+                    report.rejections.add(line.number, reason);
                 }
                 Ok(record) => {
                     lines.push(Line { address: record.email, name: record.name, data: record.extra });
                 }
-                Err(reason) => report.reject(line.number, reason),
+                Err(reason) => report.rejections.add(line.number, reason),
             }
         }
         add_chunk(db, key, id, &lines, &mut report).await?;

@@ -6,15 +6,14 @@
 use std::collections::HashMap;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
+use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 use sea_orm::DbErr;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::io::BufReader;
-use tokio_util::io::StreamReader;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -25,13 +24,12 @@ use crate::opt_out::list::{Entry, Layout, Line, Lines, Whose, write_hash};
 use crate::opt_out::rows::{self, Cursor};
 use crate::opt_out::words::ScopeWords;
 use crate::opt_out::{Channel, OptOut, Scope};
-use crate::web::{Caller, Json, Problem, Query, Role};
+use crate::recipient::import::{ImportError, Rejections};
+use crate::web::{Caller, Json, Problem, Query, Role, Upload};
 use crate::{fence, recipient};
 
 /// Rows read for one piece of an export.
 const PIECE: u64 = 1000;
-/// Most errors that a report names.
-const MAX_ERRORS: usize = 1000;
 
 /// The calls that carry the whole list.
 pub(super) fn router() -> OpenApiRouter<App> {
@@ -135,31 +133,8 @@ struct Report {
     /// Opt-outs that were known already.
     already_there: u64,
     /// Lines that could not be used.
-    rejected: u64,
-    /// Why, for the first 1,000 of them.
-    errors: Vec<LineProblem>,
-    /// How many more there were.
-    errors_left_out: u64,
-}
-
-/// Why a line could not be used.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-struct LineProblem {
-    /// The line from 1, the header included.
-    line: u64,
-    /// What is wrong with it.
-    reason: String,
-}
-
-impl Report {
-    fn reject(&mut self, line: u64, reason: String) {
-        self.rejected += 1;
-        if self.errors.len() < MAX_ERRORS {
-            self.errors.push(LineProblem { line, reason });
-        } else {
-            self.errors_left_out += 1;
-        }
-    }
+    #[serde(flatten)]
+    rejections: Rejections,
 }
 
 /// Takes a list of opt-outs in: what an export gave, or plain addresses, one a line.
@@ -178,29 +153,26 @@ async fn import(
     State(app): State<App>,
     caller: Caller,
     Query(defaults): Query<Defaults>,
-    request: Request,
+    upload: Upload,
 ) -> Result<Json<Report>, Problem> {
     let arrived = Instant::now();
     caller.must_be(&[Role::Accounts])?;
-    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("");
-    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    if kind != "text/csv" && kind != "text/plain" {
+    if !matches!(upload.media_type(), "text/csv" | "text/plain") {
         return Err(Problem::unsupported("text/csv or text/plain"));
     }
     let scope = defaults.scope.as_deref().unwrap_or("all").parse();
     let scope: ScopeWords = scope.map_err(|reason: String| Problem::field("scope", reason))?;
-    let stream = request.into_body().into_data_stream().map_err(std::io::Error::other);
-    let mut lines = Lines::new(BufReader::new(StreamReader::new(stream)));
+    let mut lines = Lines::new(BufReader::new(upload.into_reader()));
     let mut taker = Taker { app: &app, caller: &caller, scopes: HashMap::new(), arrived };
     let mut report = Report::default();
     let mut layout = None;
-    while let Some(line) = lines.next().await.map_err(|error| Problem::malformed(error.to_string()))? {
+    while let Some(line) = lines.next().await.map_err(ImportError::from)? {
         let Line { number, fields } = line;
         let fields = match fields {
             Ok(fields) => fields,
             Err(reason) => {
                 report.received += 1;
-                report.reject(number, reason);
+                report.rejections.add(number, reason);
                 continue;
             }
         };
@@ -216,10 +188,11 @@ async fn import(
         match taker.take(entry, &scope).await? {
             Ok(true) => report.added += 1,
             Ok(false) => report.already_there += 1,
-            Err(reason) => report.reject(number, reason),
+            Err(reason) => report.rejections.add(number, reason),
         }
     }
-    let detail = json!({ "received": report.received, "added": report.added, "rejected": report.rejected });
+    let detail =
+        json!({ "received": report.received, "added": report.added, "rejected": report.rejections.rejected });
     note_down(&app, &caller, "opt_out.import", "opt-outs", detail).await;
     Ok(Json(report))
 }

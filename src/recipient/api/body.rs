@@ -1,15 +1,16 @@
 //! What callers say of a person and what they are shown.
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::address::EmailAddress;
 use crate::clock::Timestamp;
 use crate::decision::Standing;
-use crate::id::{DeliveryId, RecipientId};
+use crate::id::RecipientId;
+use crate::opt_out::words::InFlightWords;
 use crate::recipient::{Upsert, check};
-use crate::web::{FieldError, check as fields};
+use crate::web::{FieldError, check as fields, given};
 
 /// Most brands that one request may name.
 const MAX_BRANDS: usize = 100;
@@ -87,11 +88,6 @@ impl Body {
         }
         said
     }
-}
-
-/// A field that is there, null included.
-fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
-    T::deserialize(from).map(Some)
 }
 
 fn note(pointer: &str, checked: Result<(), String>, errors: &mut Vec<FieldError>) {
@@ -177,16 +173,5 @@ pub(super) struct Patched {
     pub(super) settled: Option<bool>,
     /// What may still reach it; absent when the standing was not given.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) in_flight: Option<Vec<UnderWay>>,
-}
-
-/// A message that a new standing could not hold back any more.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub(super) struct UnderWay {
-    /// The delivery.
-    pub(super) delivery: DeliveryId,
-    /// The slug of its topic.
-    pub(super) topic: String,
-    /// `sending` or `in_doubt`.
-    pub(super) state: &'static str,
+    pub(super) in_flight: Option<Vec<InFlightWords>>,
 }

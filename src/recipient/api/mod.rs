@@ -17,7 +17,7 @@ use serde_json::json;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use self::body::{Body, Patched, UnderWay, View};
+use self::body::{Body, Patched, View};
 use super::rows::{self, Recipient};
 use super::{CustomerOf, Membership, Outcome};
 use crate::access::rows::record;
@@ -26,6 +26,7 @@ use crate::app::App;
 use crate::clock::Instant;
 use crate::decision::Standing;
 use crate::id::{BrandId, RecipientId};
+use crate::opt_out::rows::flights_in_words;
 use crate::web::{Caller, FieldError, Json, List, Paging, Path, Problem, Query, Role, check};
 use crate::{brand, fence};
 
@@ -192,11 +193,7 @@ async fn change(
     let on = db.reads();
     let person = view_of(on, &caller, id).await?;
     let Some(rest) = rest else { return Ok(Json(Patched { person, settled: None, in_flight: None })) };
-    let mut in_flight = Vec::new();
-    for (delivery, topic, state) in rest.deliveries() {
-        let topic = brand::rows::topic_by_id(on, topic).await?.map(|topic| topic.slug).unwrap_or_default();
-        in_flight.push(UnderWay { delivery, topic, state });
-    }
+    let in_flight = flights_in_words(on, rest.deliveries()).await?;
     Ok(Json(Patched { person, settled: Some(rest.settled()), in_flight: Some(in_flight) }))
 }
 

@@ -1,29 +1,17 @@
 //! `POST /recipients/import`: a file of people, streamed.
 
-use std::io;
-
-use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::http::header;
-use futures_util::TryStreamExt;
+use axum::extract::State;
 use serde_json::json;
-use tokio::io::AsyncRead;
-use tokio_util::io::StreamReader;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::access::rows::record;
 use crate::app::App;
-use crate::recipient::import::{Format, ImportError};
 use crate::recipient::rows::{ImportFailure, ImportReport, import_all};
-use crate::web::{Caller, Json, Problem, Role};
-
-/// Longest upload, in octets: 2 GiB.
-const MAX_UPLOAD: usize = 2 * 1024 * 1024 * 1024;
+use crate::web::{Caller, Json, Problem, Role, Upload};
 
 pub(super) fn router() -> OpenApiRouter<App> {
-    // The limit on bodies is for those that are held in memory; this one is counted as it streams.
-    OpenApiRouter::new().routes(routes!(import)).layer(axum::extract::DefaultBodyLimit::disable())
+    OpenApiRouter::new().routes(routes!(import))
 }
 
 /// Stores a file of people, at most 2 GiB, in bounded memory. A line that cannot be used is reported and the rest goes
@@ -47,13 +35,10 @@ pub(super) fn router() -> OpenApiRouter<App> {
 async fn import(
     State(app): State<App>,
     caller: Caller,
-    request: Request,
+    upload: Upload,
 ) -> Result<Json<ImportReport>, Problem> {
     caller.must_be(&[Role::Accounts, Role::Marketer])?;
-    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let format = kind
-        .and_then(Format::from_content_type)
-        .ok_or_else(|| Problem::unsupported("text/csv or application/x-ndjson"))?;
+    let format = upload.format()?;
     let db = &app.db;
     let audit = async |action, detail| {
         let txn = db.begin().await?;
@@ -62,40 +47,20 @@ async fn import(
     };
     // Before the first line and after the last: a file that breaks off leaves its trace too.
     audit("recipients.import", json!({ "brand": caller.brand })).await?;
-    let source = bounded(request.into_body(), MAX_UPLOAD);
-    let report = import_all(db, &app.address_key, source, format, caller.brand, |_| {}).await?;
+    let report = import_all(db, &app.address_key, upload.into_reader(), format, caller.brand, |_| {}).await?;
     let counts = json!({
         "received": report.received, "created": report.created, "updated": report.updated,
-        "unchanged": report.unchanged, "duplicates": report.duplicates, "rejected": report.rejected,
+        "unchanged": report.unchanged, "duplicates": report.duplicates, "rejected": report.rejections.rejected,
     });
     audit("recipients.imported", counts).await?;
     Ok(Json(report))
-}
-
-/// The body as a stream of octets that fails after `max` of them.
-fn bounded(body: Body, max: usize) -> impl AsyncRead + Send + Unpin {
-    let mut left = max;
-    let counted = body.into_data_stream().map_err(io::Error::other).and_then(move |octets| {
-        let fits = octets.len() <= left;
-        left = left.saturating_sub(octets.len());
-        std::future::ready(if fits { Ok(octets) } else { Err(io::ErrorKind::FileTooLarge.into()) })
-    });
-    StreamReader::new(counted)
 }
 
 impl From<ImportFailure> for Problem {
     fn from(failure: ImportFailure) -> Self {
         match failure {
             ImportFailure::Db(error) => error.into(),
-            ImportFailure::File(ImportError::Header(reason)) => Self::field("", reason),
-            ImportFailure::File(ImportError::Broken(error))
-                if error.kind() == io::ErrorKind::FileTooLarge =>
-            {
-                Self::too_large(MAX_UPLOAD)
-            }
-            ImportFailure::File(ImportError::Broken(_)) => Self::malformed(
-                "The upload broke off. What came before is stored; send the file again, it changes nothing twice.",
-            ),
+            ImportFailure::File(error) => error.into(),
         }
     }
 }

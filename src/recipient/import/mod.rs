@@ -15,6 +15,7 @@ mod record;
 mod tests;
 mod window;
 
+use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::io::AsyncRead;
 
@@ -100,6 +101,41 @@ pub struct Line {
     pub number: u64,
     /// What it holds.
     pub record: Result<Record, String>,
+}
+
+/// Most errors that a report names.
+const MAX_ERRORS: usize = 1000;
+
+/// Why a line could not be used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct LineError {
+    /// The line of the file from 1, the header included.
+    pub line: u64,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// The lines of a file that could not be used: all are counted, the first 1,000 named.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Rejections {
+    /// How many they are.
+    pub rejected: u64,
+    /// Why, for the first 1,000 of them.
+    pub errors: Vec<LineError>,
+    /// How many more there were.
+    pub errors_left_out: u64,
+}
+
+impl Rejections {
+    /// Counts one more.
+    pub fn add(&mut self, line: u64, reason: String) {
+        self.rejected += 1;
+        if self.errors.len() < MAX_ERRORS {
+            self.errors.push(LineError { line, reason });
+        } else {
+            self.errors_left_out += 1;
+        }
+    }
 }
 
 /// Reads the lines of a file.

@@ -11,10 +11,8 @@ use crate::address::{AddressHash, AddressKey};
 use crate::db::Db;
 use crate::id::BrandId;
 use crate::recipient::change::{Membership, Outcome, Upsert, Upserted};
-use crate::recipient::import::{Extra, Format, ImportError, Line, Lines, Record};
+use crate::recipient::import::{Extra, Format, ImportError, Line, Lines, Record, Rejections};
 
-/// Most errors that a report names.
-pub const MAX_ERRORS: usize = 1000;
 /// Lines stored in one transaction. Fourteen columns a row stay under SQLite's limit of 32,766 values.
 const CHUNK: usize = 1000;
 /// How often a chunk is tried when uploads collide.
@@ -36,20 +34,8 @@ pub struct ImportReport {
     /// Records whose address stood further up in the file; the first counts.
     pub duplicates: u64,
     /// Records that could not be used.
-    pub rejected: u64,
-    /// Why, for the first 1,000 of them.
-    pub errors: Vec<LineError>,
-    /// How many more there were.
-    pub errors_left_out: u64,
-}
-
-/// Why a line could not be used.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct LineError {
-    /// The line of the file from 1, the header included.
-    pub line: u64,
-    /// What is wrong with it.
-    pub reason: String,
+    #[serde(flatten)]
+    pub rejections: Rejections,
 }
 
 /// Why a file was not stored whole. What was stored before stays stored; the same file can be sent again.
@@ -107,18 +93,9 @@ impl ImportReport {
             Outcome::Updated => self.updated += 1,
             Outcome::Unchanged => self.unchanged += 1,
             Outcome::Erased => {
-                self.reject(line, "the person behind this address was erased; nothing was stored".to_owned());
+                self.rejections
+                    .add(line, "the person behind this address was erased; nothing was stored".to_owned());
             }
-        }
-    }
-
-    /// Counts a record that could not be used.
-    pub fn reject(&mut self, line: u64, reason: String) {
-        self.rejected += 1;
-        if self.errors.len() < MAX_ERRORS {
-            self.errors.push(LineError { line, reason });
-        } else {
-            self.errors_left_out += 1;
         }
     }
 }
@@ -152,7 +129,7 @@ fn sort_out(
     for Line { number, record } in lines {
         report.received += 1;
         match record {
-            Err(reason) => report.reject(number, reason),
+            Err(reason) => report.rejections.add(number, reason),
             Ok(record) if !seen.is_new(&key.hash(&record.email)) => report.duplicates += 1,
             Ok(record) => chunk.push(Said { line: number, upsert: as_upsert(record, brand) }),
         }

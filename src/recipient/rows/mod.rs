@@ -16,7 +16,7 @@ use crate::clock::Timestamp;
 use crate::decision::Standing;
 use crate::id::{BrandId, RecipientId};
 
-pub use file::{ImportFailure, ImportReport, LineError, MAX_ERRORS, import_all};
+pub use file::{ImportFailure, ImportReport, import_all};
 pub use upsert::{Newcomer, ensure_lines, ensure_stranger, upsert, upsert_lines};
 
 /// A person as stored.

@@ -122,9 +122,7 @@ fn key(headers: &HeaderMap) -> Result<String, Problem> {
 }
 
 fn is_streamed(headers: &HeaderMap) -> bool {
-    let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-    let essence = given.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-    matches!(essence.as_str(), "text/csv" | "application/x-ndjson" | "application/ndjson")
+    matches!(json::media_type(headers).as_str(), "text/csv" | "text/plain" | "application/x-ndjson")
 }
 
 /// The answer as it is kept; the response back when it is a stream or too long to keep.
