@@ -6,8 +6,8 @@ COPY migrations migrations
 COPY templates templates
 COPY src src
 COPY tidings.example.toml README.md ./
-# The manifest names a test binary; it is not built here, but it has to be there.
-RUN mkdir -p tests/it && touch tests/it/main.rs
+# The manifest names a test binary and a bench; they are not built here, but they have to be there.
+RUN mkdir -p tests/it benches && touch tests/it/main.rs benches/load.rs
 RUN cargo build --release --locked --bin tidings
 
 FROM debian:bookworm-slim

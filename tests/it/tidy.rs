@@ -338,7 +338,7 @@ fn the_documents_name_what_there_is() {
     let mut missing = Vec::new();
     for text in [&readme, &contributing] {
         for quoted in text.split('`').skip(1).step_by(2) {
-            let a_path = ["src/", "tests/", ".ci/", "migrations/", "templates/"]
+            let a_path = ["src/", "tests/", "benches/", ".ci/", "migrations/", "templates/"]
                 .iter()
                 .any(|at| quoted.starts_with(at));
             let path = quoted.split_whitespace().next().unwrap_or_default();

@@ -271,21 +271,6 @@ fn an_address_that_needs_smtputf8_fails_for_good() {
     assert!(matches!(failed, Err(ComposeError::NeedsSmtpUtf8)));
 }
 
-/// Not a promise but a measurement: `cargo test --lib -- --ignored --nocapture how_fast`.
-#[test]
-#[ignore = "a measurement"]
-fn how_fast_messages_are_composed() {
-    let world = world(Class::Marketing);
-    let body =
-        "<p>Hello {{name}}, {{#if data.x}}{{data.x}}{{/if}} some words about what is new.</p>\n".repeat(60);
-    let content = content("Hello {{name}}", &body, json!({"x": "y"}));
-    let started = std::time::Instant::now();
-    let rounds = 500;
-    let octets: usize = (0..rounds).map(|_| world.compose(&content, "Zoë", None).unwrap().bytes.len()).sum();
-    let each = started.elapsed() / rounds;
-    eprintln!("{each:?} a message of {} octets", octets / rounds as usize);
-}
-
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         any::<String>(),
