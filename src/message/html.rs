@@ -13,7 +13,7 @@ pub(super) enum Piece<'s> {
     Text(&'s str),
     /// A tag.
     Tag(Tag<'s>),
-    /// A comment, a doctype, or what stands inside script, style and title.
+    /// A comment, a doctype, what stands inside script, style and title, or a tag that never ends and all after it.
     Hidden,
 }
 
@@ -61,7 +61,13 @@ pub(super) const VOID: [&str; 14] = [
     "wbr",
 ];
 /// Elements whose inside is no HTML, or no text for a reader.
-const OPAQUE: [&str; 4] = ["script", "style", "title", "textarea"];
+const OPAQUE: [&str; 9] =
+    ["script", "style", "title", "textarea", "iframe", "noembed", "noframes", "xmp", "plaintext"];
+/// Elements whose inside many programs do not show, or show elsewhere.
+const CONCEALING: [&str; 13] = [
+    "head", "template", "noscript", "select", "datalist", "object", "video", "audio", "canvas", "svg",
+    "math", "dialog", "details",
+];
 
 /// Cuts HTML into pieces.
 pub(super) struct Pieces<'s> {
@@ -92,14 +98,20 @@ impl<'s> Pieces<'s> {
         self.at += end.unwrap_or(rest.len());
     }
 
-    fn read_tag(&self) -> Option<Tag<'s>> {
-        let source = self.source;
-        let bytes = source.as_bytes();
+    /// The tag that begins here; [`Begun::Cut`] when the source ends before it does.
+    fn read_tag(&self) -> Begun<'s> {
+        let bytes = self.source.as_bytes();
         let closing = bytes.get(self.at + 1) == Some(&b'/');
         let name_at = self.at + 1 + usize::from(closing);
-        if !bytes.get(name_at)?.is_ascii_alphabetic() {
-            return None;
+        if !bytes.get(name_at).is_some_and(u8::is_ascii_alphabetic) {
+            return Begun::Nothing;
         }
+        self.read_named(name_at, closing).map_or(Begun::Cut, Begun::Tag)
+    }
+
+    fn read_named(&self, name_at: usize, closing: bool) -> Option<Tag<'s>> {
+        let source = self.source;
+        let bytes = source.as_bytes();
         let mut i = end_of(bytes, name_at, |b| b.is_ascii_whitespace() || b == b'/' || b == b'>');
         let name = &source[name_at..i];
         let mut attributes = Vec::new();
@@ -133,6 +145,15 @@ impl<'s> Pieces<'s> {
     }
 }
 
+/// What begins at a `<`.
+enum Begun<'s> {
+    Tag(Tag<'s>),
+    /// A tag, but the source ends in it.
+    Cut,
+    /// Text.
+    Nothing,
+}
+
 fn end_of(bytes: &[u8], from: usize, stops: impl Fn(u8) -> bool) -> usize {
     bytes[from.min(bytes.len())..].iter().position(|b| stops(*b)).map_or(bytes.len(), |n| from + n)
 }
@@ -157,14 +178,20 @@ impl<'s> Iterator for Pieces<'s> {
             self.at += rest.find('>').map_or(rest.len(), |end| end + 1);
             return Some(Piece::Hidden);
         }
-        if rest.starts_with('<')
-            && let Some(tag) = self.read_tag()
-        {
-            self.at = tag.span.end;
-            if !tag.closing && tag.is_one_of(&OPAQUE) {
-                self.inside = Some(tag.name);
+        match if rest.starts_with('<') { self.read_tag() } else { Begun::Nothing } {
+            Begun::Tag(tag) => {
+                self.at = tag.span.end;
+                if !tag.closing && tag.is_one_of(&OPAQUE) {
+                    self.inside = Some(tag.name);
+                }
+                return Some(Piece::Tag(tag));
             }
-            return Some(Piece::Tag(tag));
+            // Browsers drop it all. To look for tags in it would cost the square of its length.
+            Begun::Cut => {
+                self.at = self.source.len();
+                return Some(Piece::Hidden);
+            }
+            Begun::Nothing => {}
         }
         let first = rest.chars().next().map_or(0, char::len_utf8);
         let length = rest[first..].find('<').map_or(rest.len(), |end| first + end);
@@ -291,7 +318,7 @@ pub(super) fn visible(html: &str, url: &str) -> Visible {
 }
 
 fn hides(tag: &Tag<'_>) -> bool {
-    if tag.is_one_of(&["head", "template", "noscript"]) {
+    if tag.is_one_of(&CONCEALING) {
         return true;
     }
     let style: String = tag
@@ -368,6 +395,12 @@ mod tests {
             format!("<p style='font-size:0px'>{link}</p>"),
             format!("<head><title>{link}</title>{link}</head>"),
             format!("<style>{link}</style>"),
+            format!("<iframe>{link}"),
+            format!("<plaintext>{link}"),
+            format!("<xmp>{link}</xmp>"),
+            format!("<select><option>{link}"),
+            format!("<object>{link}</object>"),
+            format!("<a {link}").replace('>', " "),
             format!("<a href=\"{url}\">  </a>"),
             format!("<a href=\"{url}\" style=\"display:none\">Stop</a>"),
             url.to_owned(),
@@ -410,6 +443,17 @@ mod tests {
             assert!(texts >= 1, "{odd}");
             let _ = visible(odd, "u");
         }
+    }
+
+    #[test]
+    fn tags_that_never_end_are_read_once() {
+        let started = std::time::Instant::now();
+        for never in ["<a ", "<a \"", "<a b='", "</a ", "<a/", "<a =", "<!--", "<?", "<title>", "<svg>"] {
+            let html = never.repeat(250_000 / never.len());
+            let _ = visible(&html, "https://x.example/");
+            let _ = defuse_urls(html);
+        }
+        assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
     }
 
     proptest::proptest! {
