@@ -218,7 +218,6 @@ fn single_problem(error: SingleError) -> Problem {
             Some(path) => format!("/data/{}", path.replace('.', "/")),
             None => "/template".to_owned(),
         },
-        SingleError::Compose(ComposeError::NeedsSmtpUtf8) => "/to/email".to_owned(),
         SingleError::Compose(ComposeError::Brand { .. }) => "/brand".to_owned(),
         SingleError::Compose(_) | SingleError::Template(_) => "/template".to_owned(),
     };

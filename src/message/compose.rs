@@ -65,7 +65,7 @@ pub struct Addressee<'a> {
 }
 
 /// Longest subject in octets.
-const MAX_SUBJECT: usize = 800;
+const MAX_SUBJECT: usize = 2_000;
 /// Longest HTML part in octets.
 const MAX_HTML: usize = 1024 * 1024;
 /// Longest text part in octets.

@@ -42,10 +42,23 @@ pub struct Frozen {
     pub reply_to: Option<String>,
 }
 
+impl Frozen {
+    /// Whether compiling it, or making a message of it, may keep a thread busy for long: it loops, or is long.
+    pub fn is_heavy(&self) -> bool {
+        let partials = self.partials.values().flat_map(|partial| [&partial.html, &partial.text]);
+        let sources: Vec<&String> =
+            [&self.subject, &self.html, &self.text].into_iter().chain(partials).collect();
+        sources.iter().map(|source| source.len()).sum::<usize>() > LIGHT
+            || sources.iter().any(|source| source.contains("each"))
+    }
+}
+
 /// Most templates that one may reach by including them.
 pub(super) const MAX_PARTIALS: usize = 100;
 /// Where the layout takes the body in; no slug begins with @.
 const BODY: &str = "@body";
+/// Longest sources, in octets, of which a message is made in no time unless they loop.
+const LIGHT: usize = 32 * 1024;
 const LAYOUT: &str = include_str!("../../templates/mail/layout.html.hbs");
 
 /// Frozen content, parsed and ready for [`compose`](super::compose()).

@@ -79,9 +79,6 @@ pub enum ComposeError {
     /// Something in the HTML part that is not closed hides what follows it, the unsubscribe link too.
     #[error("the HTML part hides its end, and with it the unsubscribe link; close its elements and comments")]
     Hidden,
-    /// The address has a non-ASCII local part, which takes SMTPUTF8 (RFC 6531).
-    #[error("the part before the @ of the address is not ASCII, which needs SMTPUTF8")]
-    NeedsSmtpUtf8,
     /// The brand lacks what its mail must carry.
     #[error("the brand's {field} cannot be used: {reason}")]
     Brand {

@@ -36,9 +36,6 @@ impl Parties {
         addressee: &Addressee<'_>,
         reply_to: Option<&str>,
     ) -> Result<Self, ComposeError> {
-        if !addressee.address.local().is_ascii() {
-            return Err(ComposeError::NeedsSmtpUtf8);
-        }
         let brand = sender.brand;
         let service_side = !sender.topic.class.can_be_refused();
         let (field, from) = match &brand.notice_from {
@@ -56,6 +53,7 @@ impl Parties {
             })?,
             None => from_domain.clone(),
         };
+        // A local part that is not ASCII stands in the header as it is (RFC 6532 §3.2); the relay must offer SMTPUTF8.
         let to_wire = addressee.address.to_wire();
         let to = mailbox(addressee.name.unwrap_or_default(), &to_wire)?;
         Ok(Self { from, from_domain, to, to_wire, reply_to, bounce_domain })

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tidings::serve::Parts;
 
-use crate::harness::{Act, Database, Gate, Process, SmtpServer, Stage, Tidings, one_click_link, wait_until};
+use crate::harness::{
+    Act, Database, Gate, Options, Process, SmtpServer, Stage, Tidings, one_click_link, wait_until,
+};
 
 const ADA: &str = "ada@people.example.com";
 const MINUTE: Duration = Duration::from_secs(60);
@@ -37,6 +39,32 @@ async fn wait_attempts(tidings: &Tidings, message: &str, count: usize) {
 }
 
 on_both! {
+    async fn an_address_that_is_not_ascii_gets_its_mail_where_the_relay_can_and_fails_once_where_not(database: Database) {
+        const ZOE: &str = "zoë@bücher.example";
+        const WIRE: &str = "zoë@xn--bcher-kva.example";
+        let able = Options { extensions: vec!["8BITMIME", "SMTPUTF8"], ..Options::default() };
+        let able = SmtpServer::with(able).await;
+        let mut tidings = Tidings::start(database).await;
+        tidings.ready_to_send().await;
+        let failed = tidings.message("acme", "service", ZOE).await;
+        let failed = tidings.settled(&failed).await;
+        assert_eq!((&failed["state"], &failed["reason"]), (&json!("failed"), &json!("refused")), "{failed}");
+        let tried = failed["attempts"].as_array().unwrap();
+        assert_eq!((tried.len(), &tried[0]["enhanced"]), (1, &json!("5.6.7")), "{failed}");
+        assert_eq!(tidings.smtp.count(), 0);
+        tidings.restart_with(|settings| settings.relay_url = able.url().into()).await;
+        for topic in ["service", "marketing"] {
+            let sent = tidings.message("acme", topic, ZOE).await;
+            assert_eq!(tidings.settled(&sent).await["state"], "sent");
+        }
+        for mail in able.wait_for(2).await {
+            assert_eq!(mail.recipient(), WIRE);
+            let to = mail.header("To").unwrap();
+            assert!(to == WIRE || to.ends_with(&format!("<{WIRE}>")), "{to}");
+        }
+        tidings.stop().await;
+    }
+
     async fn promise_1_an_opt_out_waits_for_the_message_that_has_begun_and_then_says_settled(database: Database) {
         let tidings = Tidings::start_with(database, |s| s.opt_out_wait = Duration::from_secs(20)).await;
         tidings.ready_to_send().await;

@@ -141,7 +141,6 @@ async fn freeze(txn: &Write, app: &App, campaign: &Campaign, content: ContentId)
 
 fn problem(error: SingleError) -> Problem {
     let pointer = match &error {
-        SingleError::Compose(message::ComposeError::NeedsSmtpUtf8) => "/to",
         SingleError::Compose(message::ComposeError::Brand { .. }) => "/brand",
         SingleError::Compose(message::ComposeError::Variable { name }) if name.starts_with("data.") => {
             "/data"
