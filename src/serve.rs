@@ -7,7 +7,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
-use axum::serve::ListenerExt;
+use axum::serve::Listener;
+
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,6 +28,9 @@ use crate::{campaign, delivery, web};
 
 /// How long open HTTP requests may take to finish once the process is to stop.
 const FAREWELL: Duration = Duration::from_secs(10);
+/// How long an HTTP client may take for the head of a request: enough for any that means it, and after it a silent one
+/// costs no file descriptor any more.
+const HEAD_WITHIN: Duration = Duration::from_secs(30);
 /// How long the relay may take to greet at the start before it counts as out of reach.
 const GREETING: Duration = Duration::from_secs(10);
 /// How often campaigns are looked at when there was nothing to do.
@@ -41,6 +49,8 @@ pub struct Parts {
     pub timeouts: Timeouts,
     /// The database's clock.
     pub clock: Clock,
+    /// How long an HTTP client may take for the head of a request, the wait on a kept connection included.
+    pub head_within: Duration,
 }
 
 impl Default for Parts {
@@ -51,6 +61,7 @@ impl Default for Parts {
             migrate: true,
             timeouts: Timeouts::default(),
             clock: Clock::default(),
+            head_within: HEAD_WITHIN,
         }
     }
 }
@@ -134,7 +145,7 @@ pub async fn start(mut settings: Settings, parts: Parts) -> Result<Running, Star
         if parts.web { web::router::full(app.clone()) } else { web::router::worker_only(app.clone()) };
     let mailbox = if app.settings.uses_mailbox() {
         let mailbox = Mailbox::start().await.map_err(StartError::Mailbox)?;
-        router = router.merge(mailbox.router());
+        router = router.merge(web::router::layered(mailbox.router()));
         Some(mailbox)
     } else {
         None
@@ -149,7 +160,7 @@ pub async fn start(mut settings: Settings, parts: Parts) -> Result<Running, Star
         tasks.spawn(delivery::worker::run(app.clone(), relay, stop.clone()));
         tasks.spawn(run_campaigns(app.clone(), stop.clone()));
     }
-    tasks.spawn(serve_http(listener, router, stop.clone()));
+    tasks.spawn(serve_http(listener, router, parts.head_within, stop.clone()));
     tasks.close();
     Ok(Running { addr, app, mailbox, stop, tasks })
 }
@@ -220,26 +231,34 @@ async fn run_campaigns(app: App, stop: CancellationToken) {
     }
 }
 
-async fn serve_http(listener: TcpListener, router: Router, stop: CancellationToken) {
-    let listener = listener.tap_io(|stream| {
+/// Serves until asked to stop; then what is open may finish for a while. Unlike `axum::serve` it hangs up on clients that
+/// are slow to say what they want.
+async fn serve_http(
+    mut listener: TcpListener,
+    router: Router,
+    head_within: Duration,
+    stop: CancellationToken,
+) {
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(head_within);
+    let open = GracefulShutdown::new();
+    let ended = CancellationToken::new();
+    let _ends_them_all = ended.clone().drop_guard();
+    while let Some((stream, _)) = stop.run_until_cancelled(Listener::accept(&mut listener)).await {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "no TCP_NODELAY");
         }
-    });
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    let asked = stop.clone();
-    let server =
-        axum::serve(listener, service).with_graceful_shutdown(async move { asked.cancelled().await });
-    let cut_off = async {
-        stop.cancelled().await;
-        tokio::time::sleep(FAREWELL).await;
-    };
-    tokio::select! {
-        served = server => {
-            if let Err(error) = served {
-                tracing::error!(%error, "the web service ended");
+        let service = TowerToHyperService::new(router.clone());
+        let connection = open.watch(server.serve_connection(TokioIo::new(stream), service));
+        let ended = ended.clone();
+        tokio::spawn(async move {
+            if let Some(Err(error)) = ended.run_until_cancelled(connection).await {
+                tracing::trace!(%error, "a connection ended badly");
             }
-        }
-        () = cut_off => tracing::warn!("some requests were cut off"),
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(FAREWELL, open.shutdown()).await.is_err() {
+        tracing::warn!("some requests were cut off");
     }
 }

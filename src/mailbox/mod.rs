@@ -15,9 +15,16 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::Request;
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
+use url::Url;
+
+use crate::config::is_loopback;
 
 pub use store::Received;
 use store::Store;
@@ -84,8 +91,21 @@ impl Mailbox {
         self.0.store.count()
     }
 
-    /// The pages, at `/mailbox`.
+    /// The pages, at `/mailbox`, for requests by a name of this machine alone.
     pub fn router<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
-        pages::router().merge(api::router()).with_state(self.clone())
+        let router = pages::router().merge(api::router());
+        router.layer(middleware::from_fn(by_a_name_of_this_machine)).with_state(self.clone())
     }
+}
+
+/// Lets through what was asked of `localhost` or a loopback address. A page elsewhere whose name was made to lead here
+/// (DNS rebinding) runs in a browser on this machine, but its requests bear its own name.
+async fn by_a_name_of_this_machine(request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let asked = Url::parse(&format!("http://{host}/"));
+    if asked.is_ok_and(|asked| is_loopback(&asked)) {
+        return next.run(request).await;
+    }
+    (StatusCode::MISDIRECTED_REQUEST, "Open the mailbox as http://localhost or http://127.0.0.1.\n")
+        .into_response()
 }

@@ -51,17 +51,29 @@ fn known_method(request: &Request) -> &'static str {
         .unwrap_or("other")
 }
 
-/// Makes of whatever fails under `/api` a problem, and keeps its answers out of caches.
+/// Makes of whatever fails under `/api` a problem.
 pub(super) async fn api(request: Request, next: Next) -> Response {
     let ours = request.uri().path().starts_with("/api/");
     let response = next.run(request).await;
     if !ours {
         return response;
     }
-    let mut response = as_problem(response);
+    as_problem(response)
+}
+
+/// Puts on whatever has none of its own the headers that let a browser do nothing with an answer but show it.
+pub(super) async fn guarded(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
     let headers = response.headers_mut();
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    for (name, value) in [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'; base-uri 'none'"),
+        (HeaderName::from_static("x-robots-tag"), "noindex"),
+    ] {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
     response
 }
 

@@ -28,12 +28,12 @@ pub fn full(app: App) -> Router {
     });
     let router =
         Router::new().merge(api).merge(pages()).merge(health::router()).route("/api/openapi.json", document);
-    layered(router).with_state(app)
+    layered(router.fallback(nowhere)).with_state(app)
 }
 
 /// What a lone worker serves: `/healthz`, `/readyz` and `/metrics`.
 pub fn worker_only(app: App) -> Router {
-    layered(health::router()).with_state(app)
+    layered(health::router().fallback(nowhere)).with_state(app)
 }
 
 /// The management API, one line an idea.
@@ -54,14 +54,14 @@ fn pages() -> Router<App> {
 }
 
 /// The layers around everything; the last one is the outermost.
-fn layered(router: Router<App>) -> Router<App> {
+pub fn layered<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
     // From here on requests are counted.
     telemetry::metrics_handle();
     router
-        .fallback(nowhere)
         .layer(CatchPanicLayer::custom(layers::panicked))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn(layers::api))
+        .layer(middleware::from_fn(layers::guarded))
         .layer(middleware::from_fn(layers::trace))
 }
 

@@ -15,6 +15,7 @@ mod harness;
 mod api;
 mod campaigns;
 mod cli;
+mod clients;
 mod compose;
 mod config;
 mod demo;
