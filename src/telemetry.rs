@@ -4,6 +4,7 @@
 //! Tidings alone: the libraries that see addresses, keys and statements never get below warnings. Whatever looks
 //! like an address is masked before it is written, as a last resort: the code logs ids.
 
+use std::any::Any;
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::OnceLock;
 
@@ -34,6 +35,10 @@ pub fn init_quietly() -> Result<(), String> {
 }
 
 fn init_from(default: &str) -> Result<(), String> {
+    std::panic::set_hook(Box::new(|panic| {
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(location, "{}", words_of(panic.payload()));
+    }));
     let (name, asked) = ["TIDINGS_LOG", "RUST_LOG"]
         .into_iter()
         .find_map(|name| std::env::var(name).ok().filter(|text| !text.is_empty()).map(|text| (name, text)))
@@ -57,6 +62,12 @@ fn init_from(default: &str) -> Result<(), String> {
         .with(LevelFilter::TRACE)
         .try_init();
     Ok(())
+}
+
+/// What a panic says, as far as it is a part of the program: words put together may hold somebody's data, as those of a
+/// slice or an `unwrap` do.
+fn words_of(payload: &(dyn Any + Send)) -> &'static str {
+    payload.downcast_ref::<&'static str>().copied().unwrap_or("a panic, its words left out")
 }
 
 /// The process's metrics, installed at the first call; its `render` writes them for Prometheus.
@@ -126,6 +137,17 @@ fn masked(line: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_panic_only_the_programs_own_words_are_written() {
+        let said = |panic: fn()| words_of(&*std::panic::catch_unwind(panic).unwrap_err());
+        assert_eq!(said(|| panic!("it was never so")), "it was never so");
+        assert_eq!(
+            said(|| panic!("{} was given", std::hint::black_box("a@b.example"))),
+            "a panic, its words left out"
+        );
+        assert_eq!(said(|| drop("a@b.example".parse::<u8>().unwrap())), "a panic, its words left out");
+    }
 
     #[test]
     fn whatever_looks_like_an_address_is_masked() {
