@@ -28,6 +28,7 @@ use crate::address::AddressHash;
 use crate::clock::Timestamp;
 use crate::decision::Class;
 use crate::id::{BrandId, ContentId, DeliveryId, MailingId, RecipientId, TopicId};
+use crate::message::Frozen;
 
 /// What the deliveries of one enqueueing have in common.
 #[derive(Clone, Debug)]
@@ -57,4 +58,13 @@ pub struct NewDelivery {
     pub address_hash: AddressHash,
     /// What is laid over the content's data, key by key; an object.
     pub data: Option<JsonValue>,
+}
+
+/// Does work with this content. What may keep a thread busy for long does not keep other tasks waiting for the thread: an
+/// opt-out must be answered whatever template is rendered meanwhile.
+fn aside<T>(content: &Frozen, work: impl FnOnce() -> T) -> T {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    let many_threads =
+        Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
+    if many_threads && content.is_heavy() { tokio::task::block_in_place(work) } else { work() }
 }

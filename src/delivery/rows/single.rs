@@ -8,7 +8,7 @@ use crate::app::App;
 use crate::brand::{Brand, Topic};
 use crate::db::Write;
 use crate::decision::{Reason, objections};
-use crate::delivery::{NewDelivery, Stream};
+use crate::delivery::{NewDelivery, Stream, aside};
 use crate::id::{ContentId, DeliveryId, MailingId, RecipientId};
 use crate::link::KeyRing;
 use crate::message::{
@@ -119,8 +119,8 @@ pub async fn rehearse(
         link_keys,
         default_bounce_domain: app.settings.bounce_domain.as_deref(),
     };
-    let compiled = Compiled::new(frozen)?;
-    Ok(compose(&compiled, &sender, &addressee, single.id, app.db.clock().now())?)
+    let now = app.db.clock().now();
+    aside(frozen, || Ok(compose(&Compiled::new(frozen)?, &sender, &addressee, single.id, now)?))
 }
 
 /// Why a message of this topic to this address would not be sent now; empty when it would. The worker decides again,

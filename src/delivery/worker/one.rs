@@ -14,6 +14,7 @@ use crate::app::App;
 use crate::brand;
 use crate::clock::{Instant, Timestamp};
 use crate::decision::{Clearance, Facts, Lease, Reason, Standing, decide};
+use crate::delivery::aside;
 use crate::delivery::fate::{self, Past};
 use crate::delivery::rows::{self, Attempt, Fate};
 use crate::id::ContentId;
@@ -223,7 +224,7 @@ impl Desk {
             data: held.data.as_ref(),
         };
         let date = held.first_begun_at.unwrap_or_else(|| self.app.db.clock().now());
-        match compose(&content, &sender, &addressee, held.id, date) {
+        match aside(content.frozen(), || compose(&content, &sender, &addressee, held.id, date)) {
             Ok(message) => Ok(Verdict::Cleared(Box::new(Cleared { clearance, message, date }))),
             Err(error) => ends(&error.to_string()),
         }
@@ -237,7 +238,7 @@ impl Desk {
         let Some(frozen) = crate::message::rows::load(self.app.db.reads(), id).await? else {
             return Ok(Err("no_content".to_owned()));
         };
-        let compiled = match Compiled::new(&frozen) {
+        let compiled = match aside(&frozen, || Compiled::new(&frozen)) {
             Ok(compiled) => Arc::new(compiled),
             Err(error) => return Ok(Err(error.to_string())),
         };
