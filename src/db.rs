@@ -159,8 +159,14 @@ impl Db {
         } else {
             TransactionOptions { isolation_level: Some(IsolationLevel::ReadCommitted), ..Default::default() }
         };
-        let txn = pool.begin_with_options(options).await?;
-        Ok(Write { txn, _turn: turn })
+        // In a task of its own: a BEGIN that nobody waits for any more would leave its connection inside a transaction,
+        // and whoever reads there next would read by its clock.
+        let pool = pool.clone();
+        let begun = tokio::spawn(async move {
+            let txn = pool.begin_with_options(options).await?;
+            Ok(Write { txn, _turn: turn })
+        });
+        begun.await.map_err(|error| DbErr::Custom(format!("a transaction did not begin: {error}")))?
     }
 
     /// Which of the two it is.
