@@ -220,7 +220,8 @@ CREATE TABLE deliveries (
 );
 -- A campaign or notice reaches a person once; a single message has no mailing.
 CREATE UNIQUE INDEX deliveries_once ON deliveries (mailing_id, recipient_id) WHERE mailing_id IS NOT NULL;
-CREATE INDEX deliveries_due ON deliveries (lane, due_at) WHERE state = 'queued';
+-- By content, so that a claim passes over a held campaign in one step, however many lines wait in it.
+CREATE INDEX deliveries_due ON deliveries (lane, content_id, due_at) WHERE state = 'queued';
 CREATE INDEX deliveries_expiring ON deliveries (not_after) WHERE state = 'queued' AND not_after IS NOT NULL;
 CREATE INDEX deliveries_leased ON deliveries (lease_until) WHERE state = 'sending';
 CREATE INDEX deliveries_person ON deliveries (address_hash);

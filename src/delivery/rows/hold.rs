@@ -17,6 +17,9 @@ use crate::id::{AttemptId, BrandId, ContentId, DeliveryId, LeaseToken, MailingId
 const ENDED_AT_ONCE: u64 = 1_000;
 /// Overdue deliveries that one claim ends at most.
 const EXPIRED_AT_ONCE: u64 = 1_000;
+/// The lanes, in the order in which they are served.
+const SERVICE_SIDE: i16 = 0;
+const CAN_BE_REFUSED: i16 = 1;
 
 /// `FOR UPDATE SKIP LOCKED` where there are row locks; SQLite has one writer at a time.
 pub(super) fn skip_locked(backend: DbBackend) -> &'static str {
@@ -73,20 +76,63 @@ pub async fn claim(
     let txn = db.begin().await?;
     end_leases(&txn, db, silence).await?;
     super::expire_some(&txn, db, EXPIRED_AT_ONCE).await?;
-    let sql = format!(
-        "UPDATE deliveries SET state = 'sending', token = $1, lease_until = {now} + $2, begun = FALSE \
-         WHERE id IN (SELECT d.id FROM deliveries d JOIN contents c ON c.id = d.content_id \
-         WHERE d.state = 'queued' AND d.due_at <= {now} AND NOT c.held \
-         ORDER BY d.lane, d.due_at LIMIT {limit}{lock}) RETURNING {CLAIMED}",
-        now = db.now_sql(),
-        lock = if db.backend() == DbBackend::Postgres { " FOR UPDATE OF d SKIP LOCKED" } else { "" },
-    );
-    let values = [token.0.into(), micros(lease).into()];
-    let claimed = Claimed::find_by_statement(Statement::from_sql_and_values(db.backend(), sql, values))
-        .all(&*txn)
-        .await?;
+    let mut claimed = Vec::new();
+    for lane in [SERVICE_SIDE, CAN_BE_REFUSED] {
+        for content in due_contents(&txn, db, lane, limit).await? {
+            let room = limit.saturating_sub(claimed.len() as u64);
+            if room == 0 {
+                break;
+            }
+            claimed.extend(claim_of(&txn, db, lane, content, token, lease, room).await?);
+        }
+    }
     txn.commit().await?;
     Ok(claimed)
+}
+
+#[derive(FromQueryResult)]
+struct Due {
+    id: ContentId,
+}
+
+/// The contents of this lane that are not held and have something due, the longest due first. It steps from content
+/// to content through the index and looks at one row of each: a held campaign of a million lines costs one step.
+async fn due_contents(txn: &Write, db: &Db, lane: i16, limit: u64) -> Result<Vec<ContentId>, DbErr> {
+    let queued = format!("d.state = 'queued' AND d.lane = {lane}");
+    let sql = format!(
+        "WITH RECURSIVE queued (id) AS (\
+         SELECT first.content_id FROM (SELECT d.content_id FROM deliveries d WHERE {queued} \
+         ORDER BY d.content_id LIMIT 1) AS first \
+         UNION ALL SELECT (SELECT d.content_id FROM deliveries d WHERE {queued} AND d.content_id > q.id \
+         ORDER BY d.content_id LIMIT 1) FROM queued q WHERE q.id IS NOT NULL) \
+         SELECT open.id FROM (SELECT c.id, (SELECT MIN(d.due_at) FROM deliveries d WHERE {queued} \
+         AND d.content_id = c.id) AS due FROM queued q JOIN contents c ON c.id = q.id WHERE NOT c.held) AS open \
+         WHERE open.due <= {now} ORDER BY open.due LIMIT {limit}",
+        now = db.now_sql(),
+    );
+    let found = Due::find_by_statement(Statement::from_string(db.backend(), sql)).all(&**txn).await?;
+    Ok(found.into_iter().map(|due| due.id).collect())
+}
+
+async fn claim_of(
+    txn: &Write,
+    db: &Db,
+    lane: i16,
+    content: ContentId,
+    token: LeaseToken,
+    lease: Duration,
+    room: u64,
+) -> Result<Vec<Claimed>, DbErr> {
+    let sql = format!(
+        "UPDATE deliveries SET state = 'sending', token = $1, lease_until = {now} + $2, begun = FALSE \
+         WHERE id IN (SELECT d.id FROM deliveries d \
+         WHERE d.state = 'queued' AND d.lane = {lane} AND d.content_id = $3 AND d.due_at <= {now} \
+         ORDER BY d.due_at LIMIT {room}{lock}) RETURNING {CLAIMED}",
+        now = db.now_sql(),
+        lock = skip_locked(db.backend()),
+    );
+    let values = [token.0.into(), micros(lease).into(), content.0.into()];
+    Claimed::find_by_statement(Statement::from_sql_and_values(db.backend(), sql, values)).all(&**txn).await
 }
 
 /// What is held under this token: asked when a claim's COMMIT stayed unanswered.
@@ -178,7 +224,8 @@ pub async fn renew(db: &Db, id: DeliveryId, token: LeaseToken, lease: Duration) 
 }
 
 /// Commits that the hand-over begins, before the envelope's first byte. `date` becomes the message's Date unless an
-/// earlier attempt set it. Returns whether the claim still stands; without it there is no hand-over.
+/// earlier attempt set it. Returns whether the claim still stands; without it there is no hand-over. Nothing begins
+/// either whose campaign was held since it was claimed, or whose time is over: that may be given back.
 ///
 /// # Errors
 /// The database's own. After an unanswered COMMIT it may be repeated: it counts once.
@@ -192,9 +239,10 @@ pub async fn begin(
     let txn = db.begin().await?;
     let sql = format!(
         "UPDATE deliveries SET attempts = attempts + CASE WHEN begun THEN 0 ELSE 1 END, begun = TRUE, \
-         first_begun_at = COALESCE(first_begun_at, $3), lease_until = {} + $4 \
-         WHERE id = $1 AND token = $2 AND state = 'sending'",
-        db.now_sql()
+         first_begun_at = COALESCE(first_begun_at, $3), lease_until = {now} + $4 \
+         WHERE id = $1 AND token = $2 AND state = 'sending' AND (begun OR ((not_after IS NULL OR not_after > {now}) \
+         AND NOT EXISTS (SELECT 1 FROM contents c WHERE c.id = deliveries.content_id AND c.held)))",
+        now = db.now_sql()
     );
     let values = [id.0.into(), token.0.into(), date.0.into(), micros(lease).into()];
     let begun = txn.execute_raw(Statement::from_sql_and_values(db.backend(), sql, values)).await?;
