@@ -8,7 +8,7 @@ use sea_orm::DbErr;
 use tracing::Instrument;
 
 use super::breaker::Breaker;
-use super::{Job, LEASE, MARGIN};
+use super::{DATABASE_PAUSE, Job, LEASE, MARGIN};
 use crate::address::EmailAddress;
 use crate::app::App;
 use crate::brand;
@@ -21,7 +21,7 @@ use crate::id::ContentId;
 use crate::message::{Addressee, Compiled, Message, Sender, compose};
 use crate::opt_out::rows::{Wanted, facts_of};
 use crate::recipient;
-use crate::relay::{Connection, Outcome, Relay};
+use crate::relay::{Connection, Outcome, Phase, Relay};
 
 /// Compiled contents kept at most; the next one after that starts afresh.
 const CONTENTS_KEPT: usize = 256;
@@ -93,6 +93,7 @@ impl Desk {
     async fn attempt(&self, connection: &mut Option<Connection>, breaker: &Breaker, job: &Job) {
         if job.until.has_passed() {
             tracing::warn!("the lease ended before its turn came");
+            self.give_back(job).await;
             return;
         }
         let Some(mut cleared) = self.cleared(job).await else { return };
@@ -152,11 +153,16 @@ impl Desk {
             Ok(true) => {}
             Ok(false) => {
                 tracing::info!("taken back before it began");
+                // When it was not, its campaign was held or its time is over: then nobody keeps it here.
+                self.give_back(job).await;
                 return Some(open);
             }
             Err(error) => {
-                // Whether it was begun is not known, and no byte was written: the lease's end decides.
+                // Whether it was begun is not known, but no byte was written: nobody needs to doubt that.
                 tracing::error!(%error, "could not begin");
+                let outcome = Outcome::NotSent(Phase::MailFrom, "the database failed".to_owned());
+                let (fate, attempt) = fate::of(&outcome, self.past(job));
+                self.settle(job, &fate, Some(&attempt)).await;
                 return Some(open);
             }
         }
@@ -165,7 +171,18 @@ impl Desk {
             && let Ok(fresh) = self.relay.connect().await
         {
             open = fresh;
-            outcome = open.hand_over(&cleared.message, &cleared.clearance).await;
+            // As above: it may have taken long, and not an octet of this message was taken.
+            match self.judge(job).await {
+                Ok(Verdict::Cleared(again)) => {
+                    outcome = open.hand_over(&again.message, &again.clearance).await;
+                }
+                Ok(Verdict::Ends(fate)) => {
+                    let (_, attempt) = fate::of(&outcome, self.past(job));
+                    self.settle(job, &fate, Some(&attempt)).await;
+                    return Some(open);
+                }
+                Err(error) => tracing::error!(%error, "could not read the facts again"),
+            }
         }
         tracing::info!(outcome = name(&outcome), code = code(&outcome), "handed over");
         metrics::counter!(
@@ -255,21 +272,24 @@ impl Desk {
         self.contents.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Begins, and asks once more when the COMMIT was not confirmed: it counts once.
+    /// Begins, and again while the COMMIT is not confirmed and the lease lasts: it counts once.
     async fn begin(&self, job: &Job, date: Timestamp) -> Result<bool, DbErr> {
-        let asked = Instant::now();
-        let begin = || rows::begin(&self.app.db, job.held.id, job.token, date, LEASE);
-        let begun = match begin().await {
-            Ok(begun) => begun,
-            Err(error) => {
-                tracing::warn!(%error, "a begin was not confirmed");
-                begin().await?
+        let mut pause = Duration::from_millis(50);
+        loop {
+            let asked = Instant::now();
+            match rows::begin(&self.app.db, job.held.id, job.token, date, LEASE).await {
+                Ok(begun) => {
+                    if begun {
+                        job.until.move_to(asked.plus(LEASE - MARGIN));
+                    }
+                    return Ok(begun);
+                }
+                Err(error) if job.until.has_passed() => return Err(error),
+                Err(error) => tracing::warn!(%error, "a begin was not confirmed"),
             }
-        };
-        if begun {
-            job.until.move_to(asked.plus(LEASE - MARGIN));
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(DATABASE_PAUSE);
         }
-        Ok(begun)
     }
 
     fn past(&self, job: &Job) -> Past {
