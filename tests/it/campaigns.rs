@@ -160,6 +160,22 @@ on_both! {
         tidings.stop().await;
     }
 
+    async fn a_draft_whose_deadline_passed_gets_its_lines_back_with_a_later_one(database: Database) {
+        let tidings = Tidings::start(database).await;
+        tidings.ready_to_send().await;
+        let campaign = draft(&tidings, json!({ "not_after": in_an(1, &tidings) })).await;
+        add(&tidings, &campaign, "email\na@people.example.com\nb@people.example.com\n").await;
+        tidings.advance(HOUR * 2);
+        tidings.campaign_when("has expired", id_of(&campaign), |c| c["counts"]["expired"] == 2).await;
+        let changed = tidings.patch(&campaign, json!({ "not_after": in_an(1, &tidings) })).await.ok();
+        assert_eq!(changed["counts"]["queued"], 2, "{changed}");
+        act(&tidings, &campaign, "start").await;
+        let seen = tidings.finished(id_of(&campaign)).await;
+        assert_eq!(seen["counts"]["sent"], 2, "{seen}");
+        counts(&seen);
+        tidings.stop().await;
+    }
+
     async fn a_pause_holds_what_is_not_under_way_and_resuming_sends_it(database: Database) {
         let tidings = Tidings::start_with(database, |settings| settings.worker_connections = 2).await;
         tidings.ready_to_send().await;

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use sea_orm::Statement;
+use sea_orm::{ConnectionTrait, Statement};
 use tidings::address::{AddressHash, EmailAddress};
 use tidings::app::App;
 use tidings::brand::{self, Topic};
@@ -78,6 +78,19 @@ impl Desk {
         id
     }
 
+    async fn change(&self, sql: &str, values: Vec<sea_orm::Value>) {
+        let txn = self.app.db.begin().await.unwrap();
+        run(&self.app, &*txn, sql, values).await;
+        txn.commit().await.unwrap();
+    }
+
+    /// Holds the content of this delivery, as a pause does.
+    async fn hold(&self, id: DeliveryId) {
+        let sql =
+            "UPDATE contents SET held = TRUE WHERE id = (SELECT content_id FROM deliveries WHERE id = $1)";
+        self.change(sql, vec![id.0.into()]).await;
+    }
+
     async fn claim(&self) -> (LeaseToken, Vec<Claimed>) {
         let token = LeaseToken::new();
         let silence = self.app.settings.relay_silence;
@@ -134,7 +147,7 @@ impl Desk {
     }
 }
 
-async fn run(app: &App, on: &impl sea_orm::ConnectionTrait, sql: &str, values: Vec<sea_orm::Value>) {
+async fn run(app: &App, on: &impl ConnectionTrait, sql: &str, values: Vec<sea_orm::Value>) {
     // JSON literals are text; PostgreSQL casts them by the column.
     on.execute_raw(Statement::from_sql_and_values(app.db.backend(), sql, values)).await.unwrap();
 }
@@ -166,6 +179,10 @@ on_both! {
         assert_ne!(old, new);
         let sleeper = Claimed { id: unbegun, ..held.clone() };
         assert!(!desk.begin(&sleeper, old).await);
+        assert!(!desk.settle(&sleeper, old, Fate::Sent).await);
+        assert!(!rows::renew(&desk.app.db, unbegun, old, LEASE).await.unwrap());
+        rows::give_back(&desk.app.db, &[unbegun], old).await.unwrap();
+        assert_eq!(desk.state(unbegun).await.0, State::Sending, "it is another claim's now");
         assert!(!desk.settle(&held, token, Fate::Sent).await);
         assert_eq!(desk.state(marketing).await.0, State::Unknown);
         let view = rows::get(desk.app.db.reads(), marketing).await.unwrap().unwrap();
@@ -185,6 +202,74 @@ on_both! {
         assert!(desk.settle(&held, token, Fate::Again(Duration::from_secs(60))).await);
         let view = rows::get(desk.app.db.reads(), held.id).await.unwrap().unwrap();
         assert_eq!(view.attempts.len(), 1);
+    }
+
+    async fn a_claim_takes_the_service_side_first_and_the_longest_due_and_passes_over_what_is_held(database: Database) {
+        let desk = Desk::set_up(&database).await;
+        let mut ids = Vec::new();
+        for class in [Class::Marketing, Class::Marketing, Class::Reminder, Class::Service, Class::Notice] {
+            ids.push(desk.enqueue(class).await);
+            desk.app.db.clock().advance(Duration::from_secs(1));
+        }
+        desk.hold(ids[0]).await;
+        let claim = async |limit: u64| {
+            let silence = desk.app.settings.relay_silence;
+            let claimed = rows::claim(&desk.app.db, LeaseToken::new(), LEASE, silence, limit).await.unwrap();
+            let mut claimed: Vec<_> = claimed.iter().map(|held| held.id).collect();
+            claimed.sort();
+            claimed
+        };
+        assert_eq!(claim(1).await, [ids[3]]);
+        assert_eq!(claim(2).await, [ids[1], ids[4]]);
+        assert_eq!(claim(100).await, [ids[2]]);
+        assert_eq!(desk.state(ids[0]).await.0, State::Queued);
+    }
+
+    async fn nothing_begins_whose_campaign_was_held_or_whose_time_is_over_since_it_was_claimed(database: Database) {
+        let desk = Desk::set_up(&database).await;
+        let held_back = desk.enqueue(Class::Marketing).await;
+        let begun = desk.enqueue(Class::Marketing).await;
+        let late = desk.enqueue(Class::Marketing).await;
+        let (token, claimed) = desk.claim().await;
+        let one = |id: DeliveryId| claimed.iter().find(|held| held.id == id).unwrap();
+        assert!(desk.begin(one(begun), token).await);
+        desk.hold(held_back).await;
+        desk.hold(begun).await;
+        desk.change("UPDATE deliveries SET not_after = 1 WHERE id = $1", vec![late.0.into()]).await;
+        assert!(!desk.begin(one(held_back), token).await);
+        assert!(!desk.begin(one(late), token).await);
+        assert!(desk.begin(one(begun), token).await, "a begin whose COMMIT stayed unanswered counts all the same");
+        rows::give_back(&desk.app.db, &[held_back, late, begun], token).await.unwrap();
+        assert_eq!(desk.state(held_back).await.0, State::Queued);
+        assert_eq!(desk.state(begun).await.0, State::Sending);
+        assert!(desk.claim().await.1.is_empty());
+        assert_eq!(desk.state(late).await.0, State::Expired);
+    }
+
+    async fn a_begin_that_nobody_waits_for_leaves_no_transaction_open(database: Database) {
+        let app = App::open_with_clock(database.settings(), true, Clock::default()).await.unwrap();
+        for n in 0..300_u32 {
+            let mut begin = Box::pin(app.db.begin());
+            // Dropped after so many turns: before, within and after the round trip to the server.
+            for _ in 0..n % 30 {
+                if futures_util::poll!(begin.as_mut()).is_ready() {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+        let txn = app.db.begin().await.unwrap();
+        txn.rollback().await.unwrap();
+        if app.db.backend() == sea_orm::DbBackend::Postgres {
+            wait_until("every connection to be outside a transaction", async || {
+                let sql = "SELECT count(*) AS n FROM pg_stat_activity WHERE datname = current_database() \
+                           AND pid <> pg_backend_pid() AND state LIKE 'idle in transaction%'";
+                let asked = Statement::from_string(app.db.backend(), sql);
+                let row = app.db.opt_out_reads().query_one_raw(asked).await.unwrap().unwrap();
+                row.try_get::<i64>("", "n").unwrap() == 0
+            })
+            .await;
+        }
     }
 
     async fn an_opt_out_takes_back_what_is_queued_or_claimed_and_not_begun(database: Database) {

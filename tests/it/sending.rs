@@ -146,6 +146,32 @@ on_both! {
         tidings.stop().await;
     }
 
+    async fn promise_1_a_new_connection_in_place_of_a_stale_one_asks_for_the_facts_again(database: Database) {
+        let tidings = Tidings::start_with(database, |s| {
+            s.opt_out_wait = Duration::from_millis(300);
+            s.worker_connections = 1;
+        })
+        .await;
+        tidings.ready_to_send().await;
+        tidings.mail_of("acme", "service", "bob@people.example.com").await;
+        // The relay has closed the connection that was kept, and is slow to greet on the next.
+        let gate = Gate::new();
+        tidings.smtp.on(Stage::Mail, Act::HangUp).once();
+        tidings.smtp.on(Stage::Greeting, Act::Stall(gate.clone())).once();
+        let message = tidings.message("acme", "marketing", ADA).await;
+        gate.reached().await;
+        let answer = opt_out(&tidings, ADA).await;
+        let answered = Instant::now();
+        assert_eq!(answer["in_flight"][0]["delivery"], message.as_str(), "it has begun");
+        gate.open();
+        let message = tidings.settled(&message).await;
+        assert_eq!((&message["state"], &message["reason"]), (&json!("suppressed"), &json!("opted_out_of_all")));
+        assert_eq!(message["attempts"][0]["outcome"], "not_sent");
+        assert_eq!(tidings.smtp.transactions().iter().filter(|one| one.mail_at > answered).count(), 0);
+        tidings.mail_of("acme", "service", ADA).await;
+        tidings.stop().await;
+    }
+
     async fn promise_2_what_can_be_refused_is_never_sent_again_when_its_outcome_is_unknown(database: Database) {
         let tidings = Tidings::start(database).await;
         tidings.ready_to_send().await;

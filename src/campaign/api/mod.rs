@@ -364,7 +364,7 @@ async fn change_campaign(
     record(&*txn, &app.db, &caller.actor, "campaign.change", &id.to_string(), json!({})).await?;
     txn.commit().await?;
     if new_deadline {
-        rows::move_deadline(&app.db, &campaign).await?;
+        rows::move_deadline(&app.db, campaign.id).await?;
     }
     Ok(Json(view(app.db.reads(), campaign).await?))
 }

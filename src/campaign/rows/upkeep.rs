@@ -3,7 +3,7 @@
 use sea_orm::entity::prelude::*;
 use sea_orm::{ActiveValue, IntoActiveModel};
 
-use super::{Campaign, campaign, locked};
+use super::{campaign, locked};
 use crate::campaign::{CampaignError, Change, State};
 use crate::db::Db;
 use crate::delivery;
@@ -13,13 +13,19 @@ use crate::message;
 /// Deliveries of one transaction.
 const STEP: u64 = 2000;
 
-/// Gives the lines of an edited campaign its deadline. Repeated, it goes on where it was.
+/// Gives the lines of an edited campaign its deadline; what expired by the former one waits again. Repeated, it goes on
+/// where it was.
 ///
 /// # Errors
 /// The database's own.
-pub async fn move_deadline(db: &Db, campaign: &Campaign) -> Result<(), DbErr> {
+pub async fn move_deadline(db: &Db, campaign: CampaignId) -> Result<(), CampaignError> {
     loop {
         let txn = db.begin().await?;
+        let campaign = locked(&txn, campaign).await?;
+        // Whoever called it off or saw it finish meanwhile counts on nothing being queued any more.
+        if matches!(campaign.state, State::Cancelled | State::Finished) {
+            return Ok(());
+        }
         let moved = delivery::rows::move_deadline(&txn, campaign.mailing(), campaign.not_after, STEP).await?;
         txn.commit().await?;
         if moved < STEP {

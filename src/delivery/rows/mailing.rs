@@ -22,8 +22,9 @@ pub async fn is_settled(on: &impl ConnectionTrait, mailing: MailingId) -> Result
     Ok(open == 0)
 }
 
-/// Gives up to `limit` queued deliveries of a mailing the deadline `not_after` where they have another. Returns how many;
-/// fewer than `limit` means that none is left.
+/// Gives up to `limit` deliveries of a mailing the deadline `not_after` where they have another: those that are queued,
+/// and those that expired by the other one, which are queued again. Returns how many; fewer than `limit` means that
+/// none is left.
 ///
 /// # Errors
 /// The database's own.
@@ -42,8 +43,9 @@ pub async fn move_deadline(
         None => ("NULL", vec![mailing.0.into()]),
     };
     let sql = format!(
-        "UPDATE deliveries SET not_after = {set} WHERE id IN (SELECT id FROM deliveries \
-         WHERE mailing_id = $1 AND state = 'queued' AND {another} LIMIT {limit})"
+        "UPDATE deliveries SET not_after = {set}, state = 'queued', settled_at = NULL \
+         WHERE id IN (SELECT id FROM deliveries \
+         WHERE mailing_id = $1 AND state IN ('queued', 'expired') AND {another} LIMIT {limit})"
     );
     changed(txn, sql, values).await
 }
