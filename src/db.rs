@@ -391,7 +391,19 @@ async fn connect(url: &str, sqlite: bool, connections: u32) -> Result<DatabaseCo
             ])
         });
     }
-    Database::connect(options).await.map_err(|error| DbSetupError::Open(error.to_string()))
+    match Database::connect(options).await {
+        Ok(connection) => Ok(connection),
+        Err(error) => Err(DbSetupError::Open(why_closed(url, sqlite, &error).await)),
+    }
+}
+
+/// A pool that gave up says only that it waited; a single connection says for what.
+async fn why_closed(url: &str, sqlite: bool, error: &DbErr) -> String {
+    use sqlx::Connection as _;
+    if !sqlite && let Err(reason) = sqlx::PgConnection::connect(url).await {
+        return reason.to_string();
+    }
+    error.to_string()
 }
 
 fn sqlite_path(url: &str) -> Option<PathBuf> {

@@ -9,7 +9,8 @@ use crate::brand::{Brand, Mailbox, Topic};
 use crate::clock::Timestamp;
 use crate::decision::Class;
 use crate::message::rows::Template;
-use crate::recipient::Audience;
+use crate::recipient::filter::Conditions;
+use crate::recipient::{Audience, check as people};
 
 /// Most characters of a campaign's name.
 const MAX_NAME: usize = 200;
@@ -93,6 +94,9 @@ pub(super) fn check(draft: &Draft, now: Timestamp) -> Vec<Flaw> {
     if data > MAX_DATA {
         flaw(&mut flaws, "/data", format!("must not be larger than {} kB", MAX_DATA / 1024));
     }
+    if let Some(Audience::Those(conditions)) = &draft.audience {
+        check_conditions(conditions, &mut flaws);
+    }
     if let Some(not_after) = draft.not_after {
         if not_after <= now {
             flaw(&mut flaws, "/not_after", "must lie ahead");
@@ -106,6 +110,20 @@ pub(super) fn check(draft: &Draft, now: Timestamp) -> Vec<Flaw> {
         flaw(&mut flaws, "/reply_to", error.to_string());
     }
     flaws
+}
+
+/// An audience asks for what a person can have, or it would find nobody and nobody would know why.
+fn check_conditions(conditions: &Conditions, flaws: &mut Vec<Flaw>) {
+    let tags = conditions.tags.iter().flatten().map(|tag| ("/audience/tags", people::line(tag)));
+    let locale = conditions.locale.iter().map(|tag| ("/audience/locale", people::locale(tag)));
+    let attributes = conditions.attributes.iter().flatten().map(|(key, value)| {
+        ("/audience/attributes", people::attribute_key(key).and_then(|()| people::attribute(value)))
+    });
+    for (pointer, checked) in tags.chain(locale).chain(attributes) {
+        if let Err(reason) = checked {
+            flaw(flaws, pointer, reason);
+        }
+    }
 }
 
 /// Checks that this brand may send it in this topic.
@@ -190,6 +208,19 @@ mod tests {
         assert_eq!(pointers(&draft(None, NOW.0)), ["/not_after"]);
         assert_eq!(pointers(&draft(Some(NOW.0 + 20), NOW.0 + 10)), ["/not_after"]);
         assert!(pointers(&draft(Some(NOW.0 + 5), NOW.0 + 10)).is_empty());
+    }
+
+    #[test]
+    fn an_audience_asks_for_what_people_can_have() {
+        for (audience, pointer) in [
+            (serde_json::json!({ "tags": ["a\r\nb"] }), "/audience/tags"),
+            (serde_json::json!({ "locale": "d\ne" }), "/audience/locale"),
+            (serde_json::json!({ "attributes": { "a\nb": 1 } }), "/audience/attributes"),
+            (serde_json::json!({ "attributes": { "a": "x".repeat(1001) } }), "/audience/attributes"),
+        ] {
+            let audience = Some(serde_json::from_value(audience).unwrap());
+            assert_eq!(pointers(&Draft { audience, ..Draft::default() }), [pointer]);
+        }
     }
 
     #[test]

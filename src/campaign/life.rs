@@ -24,6 +24,7 @@ use crate::decision::UnknownWord;
 )]
 #[sea_orm(value_type = "String")]
 #[serde(rename_all = "snake_case")]
+#[schema(as = CampaignState)]
 pub enum State {
     /// Being put together.
     Draft,

@@ -14,6 +14,7 @@ use crate::decision::UnknownWord;
 )]
 #[sea_orm(value_type = "String")]
 #[serde(rename_all = "snake_case")]
+#[schema(as = DeliveryState)]
 pub enum State {
     /// Waits for its time and a worker.
     Queued,

@@ -131,7 +131,8 @@ async fn get_template(
 
 /// Make or change a template.
 ///
-/// What a running campaign froze stays as it was. One that does not parse is refused with line and column.
+/// What a running campaign froze stays as it was. One that does not parse is refused with line and column, and so is one
+/// that would include itself, directly or through others.
 #[utoipa::path(
     put, path = "/templates/{template}", tag = "templates",
     params(("template" = String, Path, description = "Slug of the template")), request_body = TemplateBody,
@@ -153,6 +154,11 @@ async fn put_template(
             return Err(Problem::conflict("This name is taken by a template that the key may not change."));
         }
         may_change(&caller, &stored.classes())?;
+    }
+    if let Some((part, through)) = rows::includes_itself(&*txn, &wanted).await? {
+        let part = if part == Part::Text && wanted.text.is_none() { Part::Html } else { part };
+        let reason = format!("includes {through:?}, by which the template would include itself");
+        return Err(Problem::field(&format!("/{part}"), reason));
     }
     let (template, made) = rows::put(&txn, &app.db, wanted).await?;
     let subject = format!("template:{}", template.slug);

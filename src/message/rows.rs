@@ -1,9 +1,11 @@
 //! Templates and frozen contents in the database.
 
 mod copies;
+mod cycle;
 mod freezing;
 
 pub use copies::{copy, remove};
+pub use cycle::includes_itself;
 pub use freezing::{FreezeError, MAX_DATA, freeze, shared};
 
 use sea_orm::ActiveValue::Set;

@@ -21,7 +21,7 @@ use crate::app::App;
 use crate::clock::{Instant, Timestamp};
 use crate::id::OptEventId;
 use crate::web::{Caller, Json, List, Paging, Problem, Query, Role, check};
-use crate::{access, brand, fence};
+use crate::{access, brand, fence, recipient};
 
 /// Longest note and evidence, in characters.
 const MAX_TEXT: usize = 4000;
@@ -184,7 +184,8 @@ struct Stands {
     event: OptEventId,
 }
 
-/// What a person said about mail and what of it stands; a key bound to a brand sees what touches that brand.
+/// What a person said about mail and what of it stands. A key bound to a brand sees what was said to that brand, and what
+/// the brand's own people said to all of them.
 #[utoipa::path(get, path = "/opt-outs", tag = "opt-outs", params(Whose, Paging), responses(
     (status = 200, description = "Events and what stands; both empty for an address never seen.", body = Said),
 ))]
@@ -198,7 +199,8 @@ async fn said(
     let hash = hash_of(&app, &whose.email)?;
     let on = app.db.reads();
     let after: Option<i64> = paging.after_key()?;
-    let seen = |brand: Option<crate::id::BrandId>| brand.is_none_or(|brand| caller.sees(brand));
+    let one_of_ours = sees_person(&app, &caller, &hash).await?;
+    let seen = |brand: Option<crate::id::BrandId>| brand.map_or(one_of_ours, |brand| caller.sees(brand));
     let mut events = rows::history(on, &hash).await?;
     events.reverse();
     events.retain(|event| seen(event.brand_id) && after.is_none_or(|seq| event.seq < seq));
@@ -304,7 +306,8 @@ struct Asked {
     topic: String,
 }
 
-/// Would a message of this topic be sent to this address now, and why? By the very function that the worker calls.
+/// Would a message of this topic be sent to this address now, and why? By the very function that the worker calls. A key
+/// bound to a brand asks about that brand's people alone.
 ///
 /// `because` holds one ground to send, or every reason not to, the weightiest first:
 ///
@@ -324,6 +327,7 @@ struct Asked {
 /// | `no_consent` | not sent: the topic asks for confirmed consent and there is none |
 #[utoipa::path(get, path = "/explain", tag = "opt-outs", params(Asked), responses(
     (status = 200, description = "The decision.", body = Explained),
+    (status = 404, description = "The key is bound to a brand, and the address is none of its people's.", body = Problem, content_type = "application/problem+json"),
     (status = 422, description = "An unusable address, or no such brand or topic.", body = Problem, content_type = "application/problem+json"),
 ))]
 async fn explain(
@@ -338,6 +342,9 @@ async fn explain(
     let Some(brand) = brand else { return Err(Problem::field("brand", "there is no such brand")) };
     let topic = brand::rows::find_topic(on, brand.id, &asked.topic).await?;
     let Some(topic) = topic else { return Err(Problem::field("topic", "the brand has no such topic")) };
+    if !sees_person(&app, &caller, &hash).await? {
+        return Err(Problem::not_found("recipient of the brand"));
+    }
     Ok(Json(rows::explain(on, &hash, &topic).await?))
 }
 
@@ -405,6 +412,13 @@ fn address(pointer: &str, text: &str, errors: &mut Vec<crate::web::FieldError>) 
 fn hash_of(app: &App, email: &str) -> Result<AddressHash, Problem> {
     let address = EmailAddress::parse(email).map_err(|error| Problem::field("email", error.to_string()))?;
     Ok(app.address_key.hash(&address))
+}
+
+/// Whether this key sees the person behind the address: one bound to a brand sees that brand's people alone.
+async fn sees_person(app: &App, caller: &Caller, hash: &AddressHash) -> Result<bool, Problem> {
+    let Some(brand) = caller.brand else { return Ok(true) };
+    let ours = recipient::rows::members_among(app.db.reads(), std::slice::from_ref(hash), brand).await?;
+    Ok(ours.contains_key(hash))
 }
 
 /// The scope that these words name, if this caller may speak for it.

@@ -56,7 +56,8 @@ impl FromStr for ScopeWords {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let text = text.trim();
-        let named = |name: &str| !name.is_empty() && !name.contains(['/', ':']);
+        let slug = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        let named = |name: &str| (1..=63).contains(&name.len()) && name.bytes().all(slug);
         if text == "all" {
             return Ok(Self::All);
         }

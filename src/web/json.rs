@@ -1,7 +1,8 @@
 //! JSON bodies: read strictly, with errors that point at the field.
 //!
 //! A wrong content type is 415, a body over the limit 413, what is not JSON 400 with line and column, and JSON of
-//! another shape 422 with a pointer. Bodies that refuse what they do not know carry `#[serde(deny_unknown_fields)]`.
+//! another shape 422 with a pointer, and so is NUL anywhere in it, which no text of the database can hold. Bodies that
+//! refuse what they do not know carry `#[serde(deny_unknown_fields)]`.
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
@@ -9,6 +10,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 use serde_path_to_error::{Path, Segment};
 
 use super::{FieldError, Problem};
@@ -20,7 +22,7 @@ pub const MAX_BODY: usize = 1024 * 1024;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Json<T>(pub T);
 
-/// A JSON body that may be absent together with its content type; then it is the default.
+/// A JSON body that may be absent together with its content type, or null; then it is the default.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OptionalJson<T>(pub T);
 
@@ -55,6 +57,9 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJ
             return Ok(Self::default());
         }
         typed?;
+        if body.trim_ascii() == b"null" {
+            return Ok(Self::default());
+        }
         read(&body).map(Self)
     }
 }
@@ -64,6 +69,17 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJ
 /// # Errors
 /// 400 when it is not JSON, 422 when it is of another shape.
 pub fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
+    // Elsewhere an array of values in the right order would pass for an object.
+    if text.trim_ascii_start().starts_with(b"[") {
+        return Err(Problem::field("", "must be an object"));
+    }
+    // JSON writes NUL in no other way.
+    if text.windows(6).any(|six| six == br"\u0000")
+        && let Ok(value) = serde_json::from_slice(text)
+        && let Some(pointer) = nul_in(&value)
+    {
+        return Err(Problem::field(&pointer, "must not hold NUL"));
+    }
     let mut json = serde_json::Deserializer::from_slice(text);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let pointer = pointer(error.path());
@@ -122,6 +138,21 @@ fn shape_problem(mut pointer: String, error: &serde_json::Error) -> Problem {
     Problem::fields(vec![FieldError { pointer, reason }])
 }
 
+/// The pointer to the first string that holds NUL, or to the object one of whose keys does.
+fn nul_in(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => text.contains('\0').then(String::new),
+        Value::Array(items) => {
+            items.iter().enumerate().find_map(|(n, item)| Some(format!("/{n}{}", nul_in(item)?)))
+        }
+        Value::Object(fields) if fields.keys().any(|key| key.contains('\0')) => Some(String::new()),
+        Value::Object(fields) => {
+            fields.iter().find_map(|(key, value)| Some(format!("/{}{}", escaped(key), nul_in(value)?)))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => None,
+    }
+}
+
 const MISSING: &str = "is missing";
 
 /// The field that the error of a derived `Deserialize` is about, when it names one, and the reason in our words.
@@ -137,7 +168,12 @@ fn named_field(reason: &str) -> (Option<&str>, String) {
         let known = rest[end..].trim_start_matches(['`', ',', ' ']);
         return (Some(&rest[..end]), format!("is not known here; {known}"));
     }
-    (None, reason.to_owned())
+    // What follows is a name of the program's own.
+    let reason = match reason.split_once("expected struct ") {
+        Some((found, _)) => format!("{found}expected an object"),
+        None => reason.to_owned(),
+    };
+    (None, reason)
 }
 
 /// The JSON pointer (RFC 6901) of a path.
@@ -203,6 +239,27 @@ mod tests {
         let (status, pointer, reason) = refused(r#"{"name":7}"#);
         assert_eq!((status, pointer.as_str()), (422, "/name"));
         assert!(reason.contains("expected a string"), "{reason}");
+    }
+
+    #[test]
+    fn nul_is_refused_wherever_it_stands() {
+        for (text, pointer) in [
+            (r#"{"name":"a\u0000b"}"#, "/name"),
+            (r#"{"name":"n","to":[{"email":"e"},{"email":"\u0000"}]}"#, "/to/1/email"),
+            (r#"{"name":"n","to":[{"e\u0000":1}]}"#, "/to/0"),
+            (r#"{"name":"n","a/b":"\u0000"}"#, "/a~1b"),
+        ] {
+            assert_eq!(refused(text), (422, pointer.into(), "must not hold NUL".into()), "{text}");
+        }
+        assert_eq!(read::<Outer>(br#"{"name":"a\\u0000b"}"#).unwrap().name, r"a\u0000b");
+    }
+
+    #[test]
+    fn an_array_is_no_object_and_no_word_of_the_program_shows() {
+        assert_eq!(refused(r#"["n"]"#), (422, String::new(), "must be an object".into()));
+        let (status, pointer, reason) = refused(r#"{"name":"n","to":["ann"]}"#);
+        assert_eq!((status, pointer.as_str()), (422, "/to/0"));
+        assert!(reason.ends_with("expected an object"), "{reason}");
     }
 
     #[test]

@@ -81,6 +81,9 @@ impl Paging {
         }
         let key = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| wrong())?;
         let key = String::from_utf8(key).map_err(|_| wrong())?;
+        if key.contains('\0') {
+            return Err(wrong());
+        }
         key.parse().map(Some).map_err(|_| wrong())
     }
 }
@@ -117,5 +120,7 @@ mod tests {
         assert_eq!(next.after_key::<u32>().unwrap(), Some(2));
         assert_eq!(List::page(vec![3], &next, ToString::to_string, |n| n).next, None);
         assert!(Paging { limit: 2, after: Some("!".into()) }.after_key::<u32>().is_err());
+        let nul = URL_SAFE_NO_PAD.encode("a\0");
+        assert!(Paging { limit: 2, after: Some(nul) }.after_key::<String>().is_err());
     }
 }

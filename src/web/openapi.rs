@@ -87,9 +87,22 @@ fn complete(path: &str, method: &str, operation: &mut Map<String, Value>) {
         }
     }
     for (status, response) in responses.iter_mut() {
+        if response.get("description").is_none_or(|text| text.as_str() == Some("")) {
+            response["description"] = default_description(status).into();
+        }
         if status.starts_with('4') || status.starts_with('5') {
             response["content"] = problem_content();
         }
+    }
+}
+
+/// What OpenAPI asks to be said of every answer, where the code says nothing.
+fn default_description(status: &str) -> &'static str {
+    match status {
+        "404" => "There is no such thing, or the key does not see it.",
+        "422" => "Fields that cannot be used; `errors` names them.",
+        _ if status.starts_with('2') => "Done as asked.",
+        _ => "It cannot be done.",
     }
 }
 

@@ -1,4 +1,5 @@
 //! Path and query parameters. What is wrong with a query is 422 and named; a path that cannot be read leads nowhere: 404.
+//! NUL is wrong in both: no text of the database can hold it.
 
 use axum::extract::FromRequestParts;
 use axum::http::Uri;
@@ -27,6 +28,9 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        if parts.uri.path().contains("%00") {
+            return Err(Problem::not_found("thing"));
+        }
         let path = <axum::extract::Path<T> as FromRequestParts<S>>::from_request_parts(parts, state).await;
         path.map(|path| Self(path.0)).map_err(|_| Problem::not_found("thing"))
     }
@@ -34,6 +38,12 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
 
 /// Reads the query of `uri`.
 pub(super) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
+    let given = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    for (name, value) in given {
+        if name.contains('\0') || value.contains('\0') {
+            return Err(Problem::field(&name.replace('\0', ""), "must not hold NUL"));
+        }
+    }
     axum::extract::Query::try_from_uri(uri).map(|query| query.0).map_err(|rejection| {
         let (pointer, reason) = name_and_reason(&rejection);
         Problem::fields(vec![FieldError { pointer, reason }])
@@ -80,6 +90,7 @@ mod tests {
         assert_eq!(named("/x"), (422, "email".into()));
         assert_eq!(named("/x?email=a&n=300"), (422, "n".into()));
         assert_eq!(named("/x?email=a&m=3"), (422, "m".into()));
+        assert_eq!(named("/x?email=a%00"), (422, "email".into()));
         assert!(query::<Asked>(&Uri::from_static("/x?email=a%40b&n=3")).is_ok());
     }
 }

@@ -111,6 +111,68 @@ on_both! {
         tidings.stop().await;
     }
 
+    async fn nul_is_refused_in_every_place_and_never_reaches_the_database(database: Database) {
+        let tidings = Tidings::start_web(database).await;
+        tidings.ready_to_send().await;
+        let campaign = tidings.draft("acme", "marketing").await;
+        let base = json!({ "brand": "acme", "topic": "marketing", "template": "hello" });
+        for (field, value, pointer) in [
+            ("data", json!({ "x": "a\0" }), "/data/x"),
+            ("data", json!({ "a\0": 1 }), "/data"),
+            ("audience", json!({ "tags": ["a\0"] }), "/audience/tags/0"),
+            ("audience", json!({ "attributes": { "a": "\0" } }), "/audience/attributes/a"),
+            ("audience", json!({ "locale": "\0" }), "/audience/locale"),
+            ("brand", json!("a\0"), "/brand"),
+        ] {
+            let mut body = base.clone();
+            body[field] = value.clone();
+            tidings.post("/campaigns", body).await.refuses(pointer);
+            if field != "brand" {
+                let request = tidings.request(Method::PATCH, &format!("/api/v1/campaigns/{campaign}"));
+                Answer::of(request.json(&json!({ field: value }))).await.refuses(pointer);
+            }
+        }
+        let to = json!({ "to": ["ann@people.example"], "data": { "x": "\0" } });
+        tidings.post(&format!("/campaigns/{campaign}/test"), to).await.refuses("/data/x");
+        let mut message = base.clone();
+        message["to"] = json!({ "email": "ann@people.example" });
+        message["data"] = json!({ "x": ["\0"] });
+        tidings.post("/messages", message).await.refuses("/data/x/0");
+        for field in ["brands", "customer_of"] {
+            let body = json!({ "email": "ann@people.example", field: ["a\0"] });
+            tidings.post("/recipients", body).await.refuses(&format!("/{field}/0"));
+        }
+        let scope = json!({ "email": "ann@people.example", "channel": "phone", "scope": { "brand": "a\0" } });
+        tidings.post("/opt-outs", scope).await.refuses("/scope/brand");
+        for path in ["/brands/%00", "/templates/a%00", "/brands/acme/topics/%00", "/recipients/%00"] {
+            tidings.get(path).await.problem(404);
+        }
+        tidings.get("/explain?email=a@b.example&brand=acme%00&topic=x").await.refuses("brand");
+        tidings.get("/campaigns?brand=%00").await.refuses("brand");
+        let list = "email,scope\na@b.example,brand:a\0b\nc@b.example,brand:acme\n".to_owned();
+        let report = tidings.post_text("/opt-outs/import", "text/csv", list).await.ok();
+        assert_eq!((&report["added"], &report["errors"][0]["line"]), (&json!(1), &json!(2)), "{report}");
+        tidings.stop().await;
+    }
+
+    async fn a_template_that_would_include_itself_is_refused_when_it_is_written(database: Database) {
+        let tidings = Tidings::start_web(database).await;
+        let put = async |slug: &str, html: &str, text: Option<&str>| {
+            tidings.put(&format!("/templates/{slug}"), json!({ "subject": "s", "html": html, "text": text })).await
+        };
+        put("a", "<p>{{> a}}</p>", None).await.refuses("/html");
+        put("a", "<p>{{> b}}</p>", None).await.is(201);
+        put("b", "<p>{{> c}}</p>", None).await.is(201);
+        let reason = put("c", "{{#if data.x}}{{> a}}{{/if}}", None).await.refuses("/html");
+        assert!(reason.contains("\"a\""), "{reason}");
+        put("c", "plain", Some("{{> a}}")).await.refuses("/text");
+        put("c", "plain", Some("plain")).await.is(201);
+        // Parts include the like parts of others: no circle here.
+        put("a", "{{> b}}", Some("plain")).await.is(200);
+        put("c", "plain", Some("{{> a}}")).await.is(200);
+        tidings.stop().await;
+    }
+
     async fn what_cannot_be_used_is_refused_by_name_all_at_once(database: Database) {
         let tidings = Tidings::start_web(database).await;
         let answer = tidings
@@ -389,6 +451,15 @@ async fn the_openapi_document_holds_every_call_and_nothing_else() {
     faults.extend(found.difference(&known).map(|call| format!("{call}: not in the interface")));
     faults.extend(dangling(&document, &document));
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+    // Two types of one name would overwrite each other.
+    for (schema, word) in [("Campaign", "draft"), ("Delivery", "queued")] {
+        let state = &document["components"]["schemas"][schema]["properties"]["state"];
+        let to =
+            [state, &state["allOf"][0]].iter().find_map(|part| part["$ref"].as_str()).unwrap_or_default();
+        let words = document.pointer(&format!("{}/enum", to.trim_start_matches('#')));
+        let words = words.and_then(Value::as_array).unwrap_or_else(|| panic!("{schema}: {state}"));
+        assert!(words.contains(&json!(word)), "{schema}: {words:?}");
+    }
     tidings.stop().await;
 }
 
@@ -407,6 +478,10 @@ fn faults_of(call: &str, method: &str, operation: &Value) -> Vec<String> {
     let responses = operation["responses"].as_object().cloned().unwrap_or_default();
     let well = responses.iter().filter(|(status, _)| status.starts_with('2'));
     must(well.clone().count() > 0, "no success");
+    for (status, response) in &responses {
+        let described = response["description"].as_str().is_some_and(|text| !text.is_empty());
+        must(described, &format!("{status} without a description"));
+    }
     for (status, response) in well {
         must(status == "204" || response["content"].is_object(), "a success without a schema");
     }

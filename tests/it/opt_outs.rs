@@ -109,6 +109,49 @@ on_both! {
         tidings.stop().await;
     }
 
+    async fn a_key_bound_to_a_brand_learns_nothing_of_the_people_of_others(database: Database) {
+        let tidings = set_up(database).await;
+        tidings.brand("bee").await;
+        let mine = "mine@people.example";
+        for (email, brand) in [(ADA, "bee"), (mine, "acme")] {
+            let person = json!({
+                "email": email, "brands": [brand], "name": "Somebody Known", "attributes": { "plan": "gold" },
+            });
+            tidings.post("/recipients", person).await.ok();
+            let mut said = by_phone(email, json!("all"));
+            said["note"] = json!("told us why");
+            tidings.post("/opt-outs", said).await.is(201);
+            tidings.post("/opt-outs", by_phone(email, json!({ "brand": "acme" }))).await.is(201);
+        }
+        let bound = key(&tidings, Role::Admin, true).await;
+        let scopes = async |email: &str| {
+            let said = bound.get(&format!("/opt-outs?email={email}")).await.ok();
+            (said["items"].as_array().unwrap().len(), said["stands"].as_array().unwrap().len())
+        };
+        assert_eq!((scopes(mine).await, scopes(ADA).await), ((2, 2), (1, 1)));
+        bound.get(&format!("/explain?email={mine}&brand=acme&topic=marketing")).await.ok();
+        for email in [ADA, "nobody@people.example"] {
+            bound.get(&format!("/explain?email={email}&brand=acme&topic=marketing")).await.problem(404);
+        }
+        for how in ["false", "true"] {
+            let list = bound.get(&format!("/opt-outs/export?addresses={how}")).await.is(200).text.clone();
+            assert_eq!(list.lines().count(), 1 + 3, "{list}");
+            assert_eq!(list.lines().filter(|line| line.contains(",all,")).count(), 1, "{list}");
+            assert!(!list.contains(ADA) && list.contains(mine) == (how == "true"), "{list}");
+        }
+        let template = json!({ "subject": "Hello {{name}}", "html": "{{#if attributes.plan}}known{{/if}}", "brand": "acme" });
+        bound.put("/templates/look", template).await.is(201);
+        let draft = json!({ "brand": "acme", "topic": "marketing", "template": "look" });
+        let campaign = bound.post("/campaigns", draft).await.id();
+        let preview = async |email: &str| {
+            bound.get(&format!("/campaigns/{campaign}/preview?email={email}")).await.ok().to_string()
+        };
+        let (ours, theirs) = (preview(mine).await, preview(ADA).await);
+        assert!(ours.contains("Somebody Known") && ours.contains("known"), "{ours}");
+        assert!(!theirs.contains("Somebody Known") && !theirs.contains("known"), "{theirs}");
+        tidings.stop().await;
+    }
+
     async fn an_opt_in_needs_evidence_and_counts_from_its_commit_on(database: Database) {
         let tidings = set_up(database).await;
         tidings.post("/opt-outs", by_phone(ADA, json!("all"))).await.is(201);

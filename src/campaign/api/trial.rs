@@ -204,12 +204,13 @@ pub(super) async fn preview_campaign(
     let (campaign, brand, topic) = seen(&app, &caller, id).await?;
     let address =
         EmailAddress::parse(&whom.email).map_err(|error| Problem::field("email", error.to_string()))?;
-    let message = rendered(&app, &campaign, &brand, &topic, &address).await?;
+    let message = rendered(&app, &caller, &campaign, &brand, &topic, &address).await?;
     read(&message).map(Json).ok_or_else(Problem::internal)
 }
 
 async fn rendered(
     app: &App,
+    caller: &Caller,
     campaign: &Campaign,
     brand: &Brand,
     topic: &Topic,
@@ -237,7 +238,7 @@ async fn rendered(
     let id = DeliveryId::new();
     let content = frozen.id;
     let single = Single { id, brand, topic, content, address, name: None, data: data.as_ref() };
-    rehearse(on, app, &keys, &frozen, &single).await.map_err(problem)
+    rehearse(on, app, &keys, &frozen, &single, caller.brand).await.map_err(problem)
 }
 
 fn read(message: &Message) -> Option<Preview> {

@@ -9,7 +9,7 @@ use crate::brand::{Brand, Topic};
 use crate::db::Write;
 use crate::decision::{Reason, objections};
 use crate::delivery::{NewDelivery, Stream, aside};
-use crate::id::{ContentId, DeliveryId, MailingId, RecipientId};
+use crate::id::{BrandId, ContentId, DeliveryId, MailingId, RecipientId};
 use crate::link::KeyRing;
 use crate::message::{
     self, Addressee, Compiled, ComposeError, Frozen, Message, Sender, TemplateError, compose,
@@ -59,7 +59,7 @@ pub async fn accept(txn: &Write, app: &App, single: &Single<'_>) -> Result<(), S
     let frozen = message::rows::load(&**txn, single.content)
         .await?
         .ok_or_else(|| DbErr::RecordNotFound("the frozen content".into()))?;
-    rehearse(&**txn, app, &app.link_keys, &frozen, single).await?;
+    rehearse(&**txn, app, &app.link_keys, &frozen, single, None).await?;
     let newcomer = Newcomer { address: single.address.clone(), name: single.name.map(str::to_owned) };
     let person = recipient::rows::ensure_stranger(txn, &app.db, &app.address_key, &newcomer).await?;
     let stream = Stream {
@@ -81,7 +81,7 @@ pub async fn accept(txn: &Write, app: &App, single: &Single<'_>) -> Result<(), S
 }
 
 /// Makes the message as a worker would make it now, and stores nothing. `link_keys` sign its links: with keys of no ring
-/// they look like links and lead nowhere.
+/// they look like links and lead nowhere. For somebody who sees one brand alone, anybody who is not of it is a stranger.
 ///
 /// # Errors
 /// Why it cannot be made.
@@ -91,9 +91,16 @@ pub async fn rehearse(
     link_keys: &KeyRing,
     frozen: &Frozen,
     single: &Single<'_>,
+    sees_only: Option<BrandId>,
 ) -> Result<Message, SingleError> {
     let hash = app.address_key.hash(single.address);
-    let member = match recipient::rows::find(on, &hash).await? {
+    let mut found = recipient::rows::find(on, &hash).await?;
+    if let (Some(person), Some(brand)) = (&found, sees_only)
+        && !recipient::rows::belongs(on, person, brand).await?
+    {
+        found = None;
+    }
+    let member = match found {
         Some(person) => recipient::rows::people(on, &[person.id], single.brand.id).await?.remove(&person.id),
         None => None,
     };

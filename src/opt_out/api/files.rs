@@ -47,7 +47,7 @@ struct How {
 }
 
 /// The opt-outs that stand, as CSV: `address,scope,channel,time`, where `address` is a keyed hash unless addresses are
-/// asked for.
+/// asked for. A key bound to a brand gets those of that brand, and what the brand's own people said to all of them.
 #[utoipa::path(get, path = "/opt-outs/export", tag = "opt-outs", params(How), responses(
     (status = 200, description = "CSV with a header line.", body = String, content_type = "text/csv"),
 ))]
@@ -86,16 +86,20 @@ impl Writer {
     async fn piece(&mut self, after: Option<&Cursor>) -> Result<(String, Option<Cursor>), DbErr> {
         let on = self.app.db.reads();
         let (standing, next) = rows::standing_after(on, after, self.brand, PIECE).await?;
-        let addresses = if self.addresses {
-            let hashes: Vec<_> = standing.iter().map(|one| one.address_hash.clone()).collect();
-            recipient::rows::addresses_of(on, &hashes).await?
-        } else {
-            HashMap::new()
+        let hashes: Vec<_> = standing.iter().map(|one| one.address_hash.clone()).collect();
+        let people = match self.brand {
+            Some(brand) => recipient::rows::members_among(on, &hashes, brand).await?,
+            None if self.addresses => recipient::rows::addresses_of(on, &hashes).await?,
+            None => HashMap::new(),
         };
         let mut csv = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
         let failed = |error: csv::Error| DbErr::Custom(error.to_string());
         for one in standing {
-            let whose = match addresses.get(&one.address_hash) {
+            let theirs = people.get(&one.address_hash);
+            if self.brand.is_some() && one.scope.brand().is_none() && theirs.is_none() {
+                continue;
+            }
+            let whose = match theirs.filter(|address| self.addresses && !address.is_empty()) {
                 Some(address) => address.clone(),
                 None => write_hash(&self.app.address_key, &one.address_hash),
             };

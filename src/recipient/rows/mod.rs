@@ -139,6 +139,30 @@ pub async fn addresses_of(
     Ok(people.into_iter().filter_map(|person| Some((person.address_hash, person.address?))).collect())
 }
 
+/// Those of these hashes who belong to this brand, with their addresses; of somebody erased, with an empty one. At most
+/// 1,000 at a time.
+///
+/// # Errors
+/// The database's own.
+pub async fn members_among(
+    on: &impl ConnectionTrait,
+    hashes: &[AddressHash],
+    brand: BrandId,
+) -> Result<HashMap<AddressHash, String>, DbErr> {
+    let people = recipient::Entity::find()
+        .filter(recipient::Column::AddressHash.is_in(hashes.iter().cloned()))
+        .all(on)
+        .await?;
+    let ids: Vec<RecipientId> = people.iter().map(|person| person.id).collect();
+    let ties = ties(on, &ids).await?;
+    let belongs = |person: &Recipient| {
+        let tied = |tie: &RecipientBrand| tie.brand_id == brand && tie.belongs;
+        person.every_brand || ties.get(&person.id).is_some_and(|ties| ties.iter().any(tied))
+    };
+    let people = people.into_iter().filter(belongs);
+    Ok(people.map(|person| (person.address_hash, person.address.unwrap_or_default())).collect())
+}
+
 /// The person of this id.
 ///
 /// # Errors
