@@ -12,9 +12,10 @@ use std::time::Duration;
 use sea_orm::sea_query::{Expr, SimpleExpr};
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
-    IsolationLevel, SqliteTransactionMode, TransactionOptions, TransactionTrait,
+    IsolationLevel, RuntimeErr, SqliteTransactionMode, TransactionOptions, TransactionTrait,
 };
 use sea_orm_migration::MigratorTrait;
+use sqlx::Connection as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::clock::{Clock, Timestamp};
@@ -392,18 +393,38 @@ async fn connect(url: &str, sqlite: bool, connections: u32) -> Result<DatabaseCo
         });
     }
     match Database::connect(options).await {
-        Ok(connection) => Ok(connection),
-        Err(error) => Err(DbSetupError::Open(why_closed(url, sqlite, &error).await)),
+        Ok(pool) => Ok(pool),
+        Err(error) if sqlite => Err(DbSetupError::Open(in_words(&error))),
+        // The pool tried again and again and tells no more than that its time was up.
+        Err(error) => Err(DbSetupError::Open(why_not(url).await.unwrap_or_else(|| in_words(&error)))),
     }
 }
 
-/// A pool that gave up says only that it waited; a single connection says for what.
-async fn why_closed(url: &str, sqlite: bool, error: &DbErr) -> String {
-    use sqlx::Connection as _;
-    if !sqlite && let Err(reason) = sqlx::PgConnection::connect(url).await {
-        return reason.to_string();
+/// What the database said, without the names that the libraries wrap round it.
+fn in_words(error: &DbErr) -> String {
+    match error {
+        DbErr::Conn(RuntimeErr::SqlxError(inner)) => match &**inner {
+            sqlx::Error::Database(said) => said.message().to_owned(),
+            other => other.to_string(),
+        },
+        other => other.to_string(),
     }
-    error.to_string()
+}
+
+/// Asks a PostgreSQL server once, for its own reason.
+async fn why_not(url: &str) -> Option<String> {
+    let server = url::Url::parse(url).ok()?;
+    let server = format!("{}:{}", server.host_str().unwrap_or("localhost"), server.port().unwrap_or(5432));
+    let asked = tokio::time::timeout(Duration::from_secs(5), sqlx::PgConnection::connect(url)).await;
+    match asked {
+        Err(_) => Some(format!("the PostgreSQL server at {server} does not answer")),
+        Ok(Err(sqlx::Error::Io(error))) => {
+            Some(format!("no PostgreSQL server answers at {server} ({error})"))
+        }
+        Ok(Err(sqlx::Error::Database(said))) => Some(format!("PostgreSQL says: {}", said.message())),
+        Ok(Err(error)) => Some(error.to_string()),
+        Ok(Ok(_)) => None,
+    }
 }
 
 fn sqlite_path(url: &str) -> Option<PathBuf> {

@@ -171,7 +171,8 @@ pub async fn start(mut settings: Settings, parts: Parts) -> Result<Running, Star
 /// Why it could not start.
 pub async fn run(settings: Settings, parts: Parts) -> Result<(), StartError> {
     let running = start(settings, parts).await?;
-    tracing::info!(address = %running.addr, "listening");
+    let mailbox = running.mailbox.as_ref().map(|_| format!("http://{}/mailbox", running.addr));
+    tracing::info!(address = %running.addr, mailbox, "listening");
     until_signal().await;
     tracing::info!(
         tasks = running.tasks(),

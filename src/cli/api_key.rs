@@ -9,7 +9,7 @@ use crate::access::rows::{ApiKey as Row, create_key, list_keys, revoke_key};
 use crate::brand;
 use crate::web::Role;
 
-/// Keys of the management API
+/// Makes, lists and revokes keys of the management API
 #[derive(Debug, Args)]
 pub(super) struct ApiKey {
     #[command(subcommand)]

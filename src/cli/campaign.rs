@@ -23,7 +23,7 @@ const ALIVE: Duration = Duration::from_secs(30);
 /// How often a watched campaign is looked at.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Campaigns
+/// Sends campaigns
 #[derive(Debug, Args)]
 pub(super) struct Campaign {
     #[command(subcommand)]
@@ -39,6 +39,7 @@ enum CampaignCommand {
 ///
 /// The messages are sent by a worker: `tidings serve`. People who opted out are left out, whatever the file says.
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("whom").required(true))]
 struct Send {
     /// The brand
     #[arg(long)]
@@ -50,10 +51,10 @@ struct Send {
     #[arg(long)]
     template: String,
     /// The people in this .csv, .ndjson or .jsonl file: email, name; any other column is data for that person's message
-    #[arg(long, value_name = "FILE", required_unless_present = "all", conflicts_with = "all")]
+    #[arg(long, value_name = "FILE", group = "whom")]
     recipients: Option<PathBuf>,
     /// Everyone of the brand
-    #[arg(long)]
+    #[arg(long, group = "whom")]
     all: bool,
     /// What the template sees as data: a JSON object
     #[arg(long, value_name = "JSON")]
@@ -143,7 +144,7 @@ async fn fill(
     format: crate::recipient::import::Format,
 ) -> Result<LinesReport, CliError> {
     let (source, bytes) = open(file).await?;
-    let bar = out::bar(Some(bytes), "bytes");
+    let bar = out::file_bar(bytes);
     let said = bar.clone();
     let report = add_all(&app.db, &app.address_key, id, bar.wrap_async_read(source), format, move |so_far| {
         said.set_message(format!("{} people, {} rejected", so_far.received, so_far.rejections.rejected));
@@ -166,12 +167,11 @@ async fn record(txn: &impl ConnectionTrait, app: &App, action: &str, id: Campaig
 
 /// Shows progress until the campaign has ended.
 async fn watch(app: &App, id: CampaignId) -> Result<(), CliError> {
-    let bar = out::bar(Some(0), "messages");
+    let bar = out::message_bar();
     let mut warned = false;
     loop {
         let (state, counts) = look(app, id).await?;
-        bar.set_length(counts.total);
-        bar.set_position(counts.settled());
+        out::show_sent(&bar, counts.settled(), counts.total);
         if matches!(state, State::Finished | State::Cancelled) {
             bar.finish_and_clear();
             return Ok(());

@@ -29,7 +29,7 @@ impl Import {
         let format = format_of(&self.file)?;
         let app = context.app().await?;
         let (file, bytes) = open(&self.file).await?;
-        let bar = out::bar(Some(bytes), "bytes");
+        let bar = out::file_bar(bytes);
         let counting = bar.wrap_async_read(file);
         let said = bar.clone();
         let report = import_all(&app.db, &app.address_key, counting, format, None, move |so_far| {

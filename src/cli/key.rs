@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{CliError, Context};
 use crate::link::KeyRing;
 
-/// Keys that sign links
+/// Makes keys that sign links
 #[derive(Debug, Args)]
 pub(super) struct Key {
     #[command(subcommand)]

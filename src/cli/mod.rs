@@ -223,8 +223,15 @@ fn wrong_use(error: &clap::Error) -> ExitCode {
     let text = error.to_string();
     let said: Vec<&str> = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
     let said = said.join(" ");
-    out::complain(&format!("{}; see tidings --help", said.trim_start_matches("error: ")));
+    out::complain(&format!("{}; see `{} --help`", said.trim_start_matches("error: "), used_command(&text)));
     ExitCode::from(2)
+}
+
+/// The command whose usage stands in this complaint, such as `tidings campaign send`.
+fn used_command(complaint: &str) -> String {
+    let usage = complaint.lines().find_map(|line| line.trim().strip_prefix("Usage: ")).unwrap_or("tidings");
+    let words = usage.split_whitespace().take_while(|word| !word.starts_with(['[', '<', '-']));
+    words.collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

@@ -37,6 +37,14 @@ pub(super) struct OptOut {
     json: bool,
 }
 
+fn in_words(scope: &ScopeWords) -> String {
+    match scope {
+        ScopeWords::All => "everything that can be refused".to_owned(),
+        ScopeWords::Brand(brand) => format!("everything of the brand {brand} that can be refused"),
+        ScopeWords::Topic(brand, topic) => format!("the topic {topic} of the brand {brand}"),
+    }
+}
+
 impl OptOut {
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
         let arrived = Instant::now();
@@ -55,7 +63,9 @@ impl OptOut {
         }
         let app = context.app().await?;
         let scope = ScopeWords::from_parts(self.brand, self.topic).map_err(CliError::Use)?;
-        let found = scope_of(app.db.reads(), &scope).await?.map_err(CliError::failed)?;
+        let found = scope_of(app.db.reads(), &scope).await?.map_err(|error| {
+            CliError::Failed(format!("{error}; check how it is spelt, since nothing was recorded"))
+        })?;
         let refusal = Refusal {
             address_hash: app.address_key.hash(&email),
             scopes: vec![found],
@@ -78,11 +88,11 @@ impl OptOut {
             in_flight,
         };
         let mut words = format!(
-            "{} {} ({}), recorded {}.",
+            "{} {}, recorded {} ({}).",
             if answer.new { "Opted out of" } else { "Already opted out of" },
-            result.scope,
-            result.id,
-            result.recorded_at
+            in_words(&result.scope),
+            result.recorded_at,
+            result.id
         );
         for flight in &result.in_flight {
             words += &format!(

@@ -6,6 +6,9 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
+/// How often a bar is drawn anew while nothing moves.
+const TICK: Duration = Duration::from_millis(200);
+
 /// Standard output.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Out;
@@ -39,26 +42,45 @@ pub(super) fn remark(sentence: &str) {
     let _ = writeln!(io::stderr().lock(), "{sentence}");
 }
 
-/// A progress bar on standard error that shows only on a terminal; `of` is the unit, such as `messages`.
-pub(super) fn bar(total: Option<u64>, of: &str) -> ProgressBar {
-    let target = if io::stderr().is_terminal() {
+/// A progress bar for a file of so many octets. Like every bar it goes to standard error, shows only on a terminal, and
+/// is narrow enough for one of 80 columns: a longer line would be drawn anew below itself.
+pub(super) fn file_bar(octets: u64) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(octets), target());
+    look(&bar, "  {bar:20} {percent:>3} %  {msg}  {elapsed}, {eta} left");
+    bar.enable_steady_tick(TICK);
+    bar
+}
+
+/// A progress bar for messages, of which nobody knows yet how many there will be; [`show_sent`] moves it.
+pub(super) fn message_bar() -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, target());
+    look(&bar, "  {spinner} Gathering the people  {elapsed}");
+    bar.enable_steady_tick(TICK);
+    bar
+}
+
+/// So many messages of so many are done with.
+pub(super) fn show_sent(bar: &ProgressBar, done: u64, total: u64) {
+    if total == 0 {
+        return;
+    }
+    if bar.length().is_none() {
+        look(bar, "  {bar:32} {percent:>3} %  {pos} of {len} messages  {elapsed}");
+    }
+    bar.set_length(total);
+    bar.set_position(done);
+}
+
+fn target() -> ProgressDrawTarget {
+    if io::stderr().is_terminal() {
         ProgressDrawTarget::stderr_with_hz(8)
     } else {
         ProgressDrawTarget::hidden()
-    };
-    let bar = ProgressBar::with_draw_target(total, target);
-    let template = match (total, of) {
-        (Some(_), "bytes") => {
-            "  {bar:32} {percent:>3} %  {bytes} of {total_bytes}  {msg}  {elapsed} (left: {eta})".to_owned()
-        }
-        (Some(_), of) => {
-            format!("  {{bar:32}} {{percent:>3}} %  {{pos}} of {{len}} {of}  {{msg}}  {{elapsed}}")
-        }
-        (None, of) => format!("  {{spinner}} {{pos}} {of}  {{msg}}  {{elapsed}}"),
-    };
-    if let Ok(style) = ProgressStyle::with_template(&template) {
+    }
+}
+
+fn look(bar: &ProgressBar, template: &str) {
+    if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
-    bar.enable_steady_tick(Duration::from_millis(200));
-    bar
 }

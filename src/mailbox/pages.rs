@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use axum::Router;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::get;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -46,6 +46,8 @@ static STYLE_HASH: LazyLock<String> = LazyLock::new(|| STANDARD.encode(Sha256::d
 
 pub(super) fn router() -> Router<Mailbox> {
     Router::new()
+        // Whoever tries Tidings out begins at the front door.
+        .route("/", get(|| async { Redirect::temporary("/mailbox") }))
         .route("/mailbox", get(list))
         .route("/mailbox/{id}", get(first_tab))
         .route("/mailbox/{id}/html", get(html))

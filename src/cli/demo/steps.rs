@@ -68,14 +68,14 @@ impl Shown {
     pub(super) fn where_to_look(&self, base: &str, key: &str) -> String {
         format!(
             "\nIt keeps serving. Where to look:\n\
-             \n  all mail           {base}/mailbox\
-             \n  {name}'s mail   {base}{mail}\
-             \n  unsubscribe page   {link}\
-             \n  API description    {base}/api/openapi.json\n\
+             \nAll mail (open any message and click Unsubscribe):\n  {base}/mailbox\
+             \n\nThe message to {name}, who unsubscribed, and the page behind its link:\n  {base}{mail}\n  {link}\
+             \n\nWhat became of the second campaign, and why {name} gets no more of it:\
              \n  curl -H 'Authorization: Bearer {key}' {base}/api/v1/campaigns/{campaign}\
-             \n  curl -H 'Authorization: Bearer {key}' '{base}/api/v1/explain?email={email}&brand=harbour&topic=news'\n\
-             \nCtrl-C ends it and removes its folder.",
-            name = self.name.split(' ').next().unwrap_or_default(),
+             \n  curl -H 'Authorization: Bearer {key}' '{base}/api/v1/explain?email={email}&brand=harbour&topic=news'\
+             \n\nThe whole API:\n  {base}/api/openapi.json\
+             \n\nCtrl-C ends it and removes its folder.",
+            name = self.name,
             mail = self.mail.page,
             link = self.link,
             campaign = self.campaign,
@@ -169,14 +169,13 @@ async fn send(client: &Client, campaign: Value) -> Result<Value, String> {
     let made = client.call(Method::POST, "/campaigns", Some(campaign)).await?;
     let path = format!("/campaigns/{}", made["id"].as_str().unwrap_or_default());
     client.call(Method::POST, &format!("{path}/start"), None).await?;
-    let bar = out::bar(Some(0), "messages");
+    let bar = out::message_bar();
     let mut moved = (0, Instant::now());
     let ended = loop {
         let campaign = client.call(Method::GET, &path, None).await?;
         let count = |state: &str| campaign["counts"][state].as_u64().unwrap_or(0);
         let done = count("total") - count("queued").min(count("total")) - count("sending");
-        bar.set_length(count("total"));
-        bar.set_position(done);
+        out::show_sent(&bar, done, count("total"));
         let lost = count("failed") + count("unknown") + count("expired") + count("cancelled");
         if lost > 0 {
             break Err(format!("{lost} messages were not sent; the relay refused them or hung up"));
