@@ -211,11 +211,28 @@ async fn greet(relay: &Relay) -> Result<(), StartError> {
                 text: reply.text,
             });
         }
-        Ok(Err(_)) | Err(_) => tracing::warn!(
-            "the relay cannot be reached now; messages wait. Check TIDINGS_RELAY_URL if this goes on"
-        ),
+        Ok(Err(outcome)) => cannot_reach(&why_not(&outcome)),
+        Err(_) => cannot_reach(&format!("it was not ready within {} seconds", GREETING.as_secs())),
     }
     Ok(())
+}
+
+fn cannot_reach(why: &str) {
+    tracing::warn!(
+        why,
+        "the relay cannot be reached now; messages wait. Check TIDINGS_RELAY_URL if this goes on"
+    );
+}
+
+/// Why there is no connection, without the relay's own words, which may hold a user's name.
+fn why_not(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::NotSent(phase, why) | Outcome::Unknown(phase, why) => format!("{phase}: {why}"),
+        Outcome::Sent(reply) => reply.code.to_string(),
+        Outcome::Refused(phase, reply) | Outcome::Deferred(phase, reply) => {
+            format!("{phase}: the relay answered {}", reply.code)
+        }
+    }
 }
 
 async fn run_campaigns(app: App, stop: CancellationToken) {

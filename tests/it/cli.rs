@@ -28,7 +28,9 @@ fn wrong_use_is_one_sentence_and_status_2() {
     refused(&["opt-out", "a@example.com", "--channel", "one_click"], &[], 2, "--channel");
     refused(&["opt-out", "a@example.com", "--topic", "t", "--channel", "phone"], &[], 2, "--brand");
     refused(&["import", "people.xlsx"], &[], 2, ".csv");
-    refused(&["campaign", "send", "--brand", "b", "--topic", "t", "--template", "x"], &[], 2, "--recipients");
+    let send = ["campaign", "send", "--brand", "b", "--topic", "t", "--template", "x"];
+    refused(&send, &[], 2, "--recipients <FILE>|--all");
+    refused(&send, &[], 2, "see `tidings campaign send --help`");
     refused(&["api-key", "create", "--name", "n", "--role", "king"], &[], 2, "king");
 }
 
@@ -47,6 +49,13 @@ fn a_failure_is_one_sentence_that_says_what_to_do_and_status_1() {
     );
     refused(&["import", "absent.csv"], &[], 1, "tidings migrate");
     refused(&["migrate", "--config", "absent.toml"], &[], 1, "absent.toml");
+}
+
+#[test]
+fn a_postgresql_that_has_no_such_database_says_so_in_its_own_words() {
+    let Ok(server) = std::env::var("TIDINGS_TEST_POSTGRES") else { return };
+    let url = format!("{server}/no_such_database");
+    refused(&["migrate"], &[("TIDINGS_DATABASE_URL", &url)], 1, "\"no_such_database\" does not exist;");
 }
 
 #[test]

@@ -349,3 +349,41 @@ fn the_documents_name_what_there_is() {
     }
     none("a document names what is not there", missing);
 }
+
+#[test]
+fn no_file_tells_of_the_machine_it_was_written_on() {
+    // Put together here, so that this file does not hold them itself.
+    let paths = ["/wo", "/ro", "/ho", "/Us"].iter().zip(["rk/", "ot/", "me/", "ers/"]);
+    let paths: Vec<String> = paths.map(|(first, rest)| format!("{first}{rest}")).collect();
+    let words: Vec<String> =
+        [("work", "tree"), ("coding a", "gent"), ("AI a", "gent"), ("Claude", " "), ("Chat", "GPT")]
+            .iter()
+            .map(|(first, rest)| format!("{first}{rest}"))
+            .collect();
+    let mut files = Vec::new();
+    for folder in ["src", "tests", "migrations", "templates", ".ci", "proptest-regressions"] {
+        files_below(&source().join(folder), "", &mut files);
+    }
+    for entry in fs::read_dir(source()).unwrap() {
+        let path = entry.unwrap().path();
+        // `.git` is a file in a second checkout.
+        if path.is_file() && path.file_name().is_some_and(|name| name != ".git" && name != "Cargo.lock") {
+            files.push(path);
+        }
+    }
+    let mut found = Vec::new();
+    for path in files {
+        let Ok(text) = fs::read_to_string(&path) else { continue };
+        for (n, line) in text.lines().enumerate() {
+            let a_path = paths.iter().any(|word| {
+                line.match_indices(word.as_str()).any(|(at, _)| {
+                    !line[..at].ends_with(|c: char| c.is_alphanumeric() || "-_.*}".contains(c))
+                })
+            });
+            if a_path || words.iter().any(|word| line.contains(word.as_str())) {
+                found.push(format!("{}:{}: {}", path.display(), n + 1, line.trim()));
+            }
+        }
+    }
+    none("a file tells of the machine it was written on", found);
+}
