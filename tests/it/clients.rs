@@ -54,7 +54,8 @@ async fn every_answer_says_that_nothing_of_it_may_be_run_kept_or_framed() {
     })
     .await;
     for (method, path, status) in [
-        (Method::GET, "/", 404),
+        (Method::GET, "/", 307),
+        (Method::GET, "/nothing", 404),
         (Method::GET, "/u/", 404),
         (Method::GET, "/u/nonsense", 404),
         (Method::GET, "/u/a/b", 404),
