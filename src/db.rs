@@ -106,11 +106,14 @@ impl Db {
         if !sqlite && !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
             return Err(DbSetupError::Url);
         }
+        let sqlite_file = sqlite.then(|| sqlite_path(url)).flatten();
+        if let Some(file) = sqlite_file.as_deref().filter(|_| !url.contains(['?', '%'])) {
+            make_private(file);
+        }
         let open = |connections| connect(url, sqlite, connections);
         let (pool, opt_out_pool) =
             if sqlite { (open(12).await?, open(4).await?) } else { (open(24).await?, open(6).await?) };
         let writer = sqlite.then(|| Arc::new(Semaphore::new(1)));
-        let sqlite_file = sqlite.then(|| sqlite_path(url)).flatten();
         Ok(Self { pool, opt_out_pool, writer, clock, sqlite_file })
     }
 
@@ -425,6 +428,14 @@ async fn why_not(url: &str) -> Option<String> {
         Ok(Err(error)) => Some(error.to_string()),
         Ok(Ok(_)) => None,
     }
+}
+
+/// Makes the file for its owner alone, unless it is there: it holds people's addresses and the key of their hashes.
+/// SQLite gives the files beside it the same mode.
+fn make_private(file: &Path) {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    // Where it cannot be made, SQLite says why.
+    let _ = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
 }
 
 fn sqlite_path(url: &str) -> Option<PathBuf> {

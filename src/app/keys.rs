@@ -156,6 +156,8 @@ mod tests {
     async fn keys_stay_the_same_over_restarts_and_a_lost_key_file_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let first = App::open(settings(folder.path()), true).await.unwrap();
+        let mode = fs::metadata(folder.path().join("t.db")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "the database holds addresses and the key of their hashes");
         let again = App::open(settings(folder.path()), false).await.unwrap();
         assert_eq!(first.address_key.bytes(), again.address_key.bytes());
         fs::remove_file(folder.path().join("t.db.link-keys")).unwrap();
