@@ -7,8 +7,8 @@ use serde_json::json;
 use super::{View, changeable, view};
 use crate::access::rows::record;
 use crate::app::App;
+use crate::campaign::CampaignError;
 use crate::campaign::rows::{self, Campaign};
-use crate::campaign::{CampaignError, Change};
 use crate::db::Write;
 use crate::id::CampaignId;
 use crate::web::{Caller, Json, OptionalJson, Path, Problem};
@@ -35,7 +35,7 @@ pub(super) async fn start_campaign(
     Path(id): Path<CampaignId>,
     _no_fields: OptionalJson<Nothing>,
 ) -> Result<Json<View>, Problem> {
-    change(&app, &caller, id, Change::Start).await
+    change(&app, &caller, id, "campaign.start", async |txn| rows::start(txn, &app.db, id).await).await
 }
 
 /// Pause a running campaign. What a worker has in hand goes on; nothing else does.
@@ -51,7 +51,7 @@ pub(super) async fn pause_campaign(
     Path(id): Path<CampaignId>,
     _no_fields: OptionalJson<Nothing>,
 ) -> Result<Json<View>, Problem> {
-    change(&app, &caller, id, Change::Pause).await
+    change(&app, &caller, id, "campaign.pause", async |txn| rows::pause(txn, id).await).await
 }
 
 /// Go on after a pause.
@@ -67,7 +67,7 @@ pub(super) async fn resume_campaign(
     Path(id): Path<CampaignId>,
     _no_fields: OptionalJson<Nothing>,
 ) -> Result<Json<View>, Problem> {
-    change(&app, &caller, id, Change::Resume).await
+    change(&app, &caller, id, "campaign.resume", async |txn| rows::resume(txn, &app.db, id).await).await
 }
 
 /// Call a campaign off.
@@ -86,7 +86,7 @@ pub(super) async fn cancel_campaign(
     Path(id): Path<CampaignId>,
     _no_fields: OptionalJson<Nothing>,
 ) -> Result<Json<View>, Problem> {
-    change(&app, &caller, id, Change::Cancel).await
+    change(&app, &caller, id, "campaign.cancel", async |txn| rows::cancel(txn, id).await).await
 }
 
 /// Take up again what failed.
@@ -104,30 +104,26 @@ pub(super) async fn retry_campaign(
     Path(id): Path<CampaignId>,
     _no_fields: OptionalJson<Nothing>,
 ) -> Result<Json<View>, Problem> {
-    change(&app, &caller, id, Change::Retry).await
+    let again = async |txn: &Write| Ok(rows::retry(txn, &app.db, id).await?.0);
+    change(&app, &caller, id, "campaign.retry", again).await
 }
 
-async fn change(app: &App, caller: &Caller, id: CampaignId, wanted: Change) -> Result<Json<View>, Problem> {
+/// Makes the change, notes it under `word` in the same transaction, and shows the campaign.
+async fn change<F>(
+    app: &App,
+    caller: &Caller,
+    id: CampaignId,
+    word: &str,
+    change: F,
+) -> Result<Json<View>, Problem>
+where
+    F: AsyncFnOnce(&Write) -> Result<Campaign, CampaignError>,
+{
     changeable(app, caller, id).await?;
     let txn = app.db.begin().await?;
-    let (word, campaign) = make(&txn, app, id, wanted).await?;
+    let campaign = change(&txn).await?;
     let detail = json!({ "state": campaign.state });
     record(&*txn, &app.db, &caller.actor, word, &id.to_string(), detail).await?;
     txn.commit().await?;
     Ok(Json(view(app.db.reads(), campaign).await?))
-}
-
-async fn make(
-    txn: &Write,
-    app: &App,
-    id: CampaignId,
-    wanted: Change,
-) -> Result<(&'static str, Campaign), CampaignError> {
-    Ok(match wanted {
-        Change::Pause => ("campaign.pause", rows::pause(txn, id).await?),
-        Change::Resume => ("campaign.resume", rows::resume(txn, &app.db, id).await?),
-        Change::Cancel => ("campaign.cancel", rows::cancel(txn, id).await?),
-        Change::Retry => ("campaign.retry", rows::retry(txn, &app.db, id).await?.0),
-        _ => ("campaign.start", rows::start(txn, &app.db, id).await?),
-    })
 }
