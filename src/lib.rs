@@ -69,6 +69,7 @@ pub mod config;
 pub mod db;
 pub mod id;
 pub mod telemetry;
+pub mod word;
 
 pub mod address;
 pub mod decision;

@@ -11,12 +11,11 @@
 //! ```
 
 use std::fmt;
-use std::str::FromStr;
 
 use sea_orm::DeriveValueType;
 use serde::{Deserialize, Serialize};
 
-use crate::decision::UnknownWord;
+use crate::word::words;
 
 /// How far a campaign has come. The words are part of the API.
 #[derive(
@@ -40,40 +39,14 @@ pub enum State {
     Cancelled,
 }
 
-impl State {
-    /// Every state.
-    pub const ALL: [Self; 6] =
-        [Self::Draft, Self::Scheduled, Self::Running, Self::Paused, Self::Finished, Self::Cancelled];
-
-    /// The word used in the API and in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Draft => "draft",
-            Self::Scheduled => "scheduled",
-            Self::Running => "running",
-            Self::Paused => "paused",
-            Self::Finished => "finished",
-            Self::Cancelled => "cancelled",
-        }
-    }
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for State {
-    type Err = UnknownWord;
-
-    fn from_str(text: &str) -> Result<Self, UnknownWord> {
-        Self::ALL.into_iter().find(|state| state.as_str() == text).ok_or_else(|| {
-            UnknownWord(format!(
-                "{text:?} is no state of a campaign; use draft, scheduled, running, paused, finished or cancelled"
-            ))
-        })
-    }
+words! {
+    State, "state of a campaign; use draft, scheduled, running, paused, finished or cancelled",
+    Draft = "draft",
+    Scheduled = "scheduled",
+    Running = "running",
+    Paused = "paused",
+    Finished = "finished",
+    Cancelled = "cancelled",
 }
 
 /// What somebody can do to a campaign.

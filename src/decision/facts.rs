@@ -1,12 +1,9 @@
 //! What the decision is made of.
 
-use std::fmt;
-use std::str::FromStr;
-
 use sea_orm::DeriveValueType;
 use serde::{Deserialize, Serialize};
 
-use super::UnknownWord;
+use crate::word::words;
 
 /// A person's standing with the company.
 #[derive(
@@ -38,38 +35,13 @@ pub enum Standing {
     Erased,
 }
 
-impl Standing {
-    /// Every standing.
-    pub const ALL: [Self; 5] =
-        [Self::Active, Self::Restricted, Self::Deactivated, Self::ContactBan, Self::Erased];
-
-    /// The word used in the API and in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Restricted => "restricted",
-            Self::Deactivated => "deactivated",
-            Self::ContactBan => "contact_ban",
-            Self::Erased => "erased",
-        }
-    }
-}
-
-impl fmt::Display for Standing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Standing {
-    type Err = UnknownWord;
-
-    fn from_str(text: &str) -> Result<Self, UnknownWord> {
-        Self::ALL
-            .into_iter()
-            .find(|standing| standing.as_str() == text)
-            .ok_or_else(|| UnknownWord(format!("{text:?} is no standing")))
-    }
+words! {
+    Standing, "standing",
+    Active = "active",
+    Restricted = "restricted",
+    Deactivated = "deactivated",
+    ContactBan = "contact_ban",
+    Erased = "erased",
 }
 
 /// Whether a mailbox is known to be gone.

@@ -19,7 +19,7 @@ mod facts;
 #[cfg(test)]
 mod tests;
 
-pub use class::{Class, UnknownWord};
+pub use class::Class;
 pub use facts::{Facts, Health, Said, Stand, Standing};
 
 use serde::Serialize;

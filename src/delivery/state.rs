@@ -1,12 +1,9 @@
 //! The states of a delivery. Pure.
 
-use std::fmt;
-use std::str::FromStr;
-
 use sea_orm::DeriveValueType;
 use serde::{Deserialize, Serialize};
 
-use crate::decision::UnknownWord;
+use crate::word::words;
 
 /// Where a delivery is.
 #[derive(
@@ -34,49 +31,16 @@ pub enum State {
     Cancelled,
 }
 
-impl State {
-    /// Every state.
-    pub const ALL: [Self; 8] = [
-        Self::Queued,
-        Self::Sending,
-        Self::Sent,
-        Self::Suppressed,
-        Self::Failed,
-        Self::Unknown,
-        Self::Expired,
-        Self::Cancelled,
-    ];
-
-    /// The word used in the API and in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Queued => "queued",
-            Self::Sending => "sending",
-            Self::Sent => "sent",
-            Self::Suppressed => "suppressed",
-            Self::Failed => "failed",
-            Self::Unknown => "unknown",
-            Self::Expired => "expired",
-            Self::Cancelled => "cancelled",
-        }
-    }
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for State {
-    type Err = UnknownWord;
-
-    fn from_str(text: &str) -> Result<Self, UnknownWord> {
-        Self::ALL
-            .into_iter()
-            .find(|state| state.as_str() == text)
-            .ok_or_else(|| UnknownWord(format!("{text:?} is no state of a delivery")))
-    }
+words! {
+    State, "state of a delivery",
+    Queued = "queued",
+    Sending = "sending",
+    Sent = "sent",
+    Suppressed = "suppressed",
+    Failed = "failed",
+    Unknown = "unknown",
+    Expired = "expired",
+    Cancelled = "cancelled",
 }
 
 /// How many deliveries of a mailing are in which state. The states add up to the total.

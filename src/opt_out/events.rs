@@ -1,14 +1,12 @@
 //! What can be said about mail, and which of it stands. Pure.
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
 
 use crate::address::AddressHash;
 use crate::clock::Timestamp;
-use crate::decision::{Said, UnknownWord};
+use crate::decision::Said;
 use crate::id::{BrandId, DeliveryId, OptEventId, TopicId};
+use crate::word::words;
 
 /// What an opt-out or opt-in is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -94,48 +92,16 @@ pub enum Channel {
     Import,
 }
 
-impl Channel {
-    /// Every channel.
-    pub const ALL: [Self; 8] = [
-        Self::OneClick,
-        Self::Page,
-        Self::Phone,
-        Self::Letter,
-        Self::Email,
-        Self::InPerson,
-        Self::Api,
-        Self::Import,
-    ];
-
-    /// The word used in the API and in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::OneClick => "one_click",
-            Self::Page => "page",
-            Self::Phone => "phone",
-            Self::Letter => "letter",
-            Self::Email => "email",
-            Self::InPerson => "in_person",
-            Self::Api => "api",
-            Self::Import => "import",
-        }
-    }
-}
-
-impl fmt::Display for Channel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Channel {
-    type Err = UnknownWord;
-
-    fn from_str(text: &str) -> Result<Self, UnknownWord> {
-        Self::ALL.into_iter().find(|channel| channel.as_str() == text).ok_or_else(|| {
-            UnknownWord(format!("{text:?} is no channel; use phone, letter, email, in_person or api"))
-        })
-    }
+words! {
+    Channel, "channel; use phone, letter, email, in_person or api",
+    OneClick = "one_click",
+    Page = "page",
+    Phone = "phone",
+    Letter = "letter",
+    Email = "email",
+    InPerson = "in_person",
+    Api = "api",
+    Import = "import",
 }
 
 /// A refusal to be recorded.

@@ -1,7 +1,5 @@
 //! Who calls the API: the holder of an API key, with a role and perhaps bound to one brand.
 
-use std::fmt;
-
 use axum::extract::FromRequestParts;
 use axum::http::header;
 use axum::http::request::Parts;
@@ -13,8 +11,8 @@ use subtle::ConstantTimeEq;
 use super::Problem;
 use crate::access;
 use crate::app::App;
-use crate::decision::UnknownWord;
 use crate::id::BrandId;
+use crate::word::words;
 
 /// What a key may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -34,40 +32,14 @@ pub enum Role {
     Auditor,
 }
 
-impl Role {
-    /// Every role.
-    pub const ALL: [Self; 6] =
-        [Self::Admin, Self::Accounts, Self::Marketer, Self::Sender, Self::Operator, Self::Auditor];
-
-    /// The word used in the API and in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Admin => "admin",
-            Self::Accounts => "accounts",
-            Self::Marketer => "marketer",
-            Self::Sender => "sender",
-            Self::Operator => "operator",
-            Self::Auditor => "auditor",
-        }
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl std::str::FromStr for Role {
-    type Err = UnknownWord;
-
-    fn from_str(text: &str) -> Result<Self, UnknownWord> {
-        Self::ALL.into_iter().find(|role| role.as_str() == text).ok_or_else(|| {
-            UnknownWord(format!(
-                "{text:?} is no role; use admin, accounts, marketer, sender, operator or auditor"
-            ))
-        })
-    }
+words! {
+    Role, "role; use admin, accounts, marketer, sender, operator or auditor",
+    Admin = "admin",
+    Accounts = "accounts",
+    Marketer = "marketer",
+    Sender = "sender",
+    Operator = "operator",
+    Auditor = "auditor",
 }
 
 /// The holder of a key. An extractor: without a valid key the answer is 401.
