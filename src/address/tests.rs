@@ -191,6 +191,7 @@ proptest! {
         let masked = mask(&format!("{local}@{domain}.example"));
         let shown = masked.split('@').next().unwrap().replace('…', "");
         prop_assert!(shown.len() <= 2 && (shown.len() < local.len()));
-        prop_assert!(!masked.contains(&domain));
+        // The top-level domain is shown, and may hold the same letters.
+        prop_assert!(!masked.trim_end_matches("example").contains(&domain));
     }
 }
