@@ -84,6 +84,10 @@ impl Shown {
     }
 }
 
+/// The colours of the two brands, in their mail and on their pages.
+const HARBOUR: &str = "#7a4a21";
+const NORDLICHT: &str = "#243a5e";
+
 /// Does them all.
 pub(super) async fn all(tally: &mut Tally, client: &Client) -> Result<Shown, CliError> {
     tally.step("Make two brands with topics and templates", prepare(client)).await?;
@@ -91,19 +95,19 @@ pub(super) async fn all(tally: &mut Tally, client: &Client) -> Result<Shown, Cli
     tally.remark(&format!("{} people, from {} to {}", people.len(), people[0].1, people[people.len() - 1].1));
     let (email, name) = people[WHO.min(people.len() - 1)].clone();
 
-    let spring = campaign("harbour", "New this month at Harbour Coffee", "#7a4a21");
+    let spring = campaign("harbour", "New this month at Harbour Coffee", HARBOUR);
     let first = tally.step("Send a campaign to everyone", send(client, spring)).await?;
     tally.step("See that each of them got it once", all_got(client, &first, people.len(), None)).await?;
     let (mail, link) = tally.step("Find the one-click link in a message", find_link(client, &email)).await?;
     tally.remark(&format!("{name}: “{}”", mail.subject));
     tally.step("Unsubscribe with one click, as a mailbox provider does", unsubscribe(client, &link)).await?;
 
-    let summer = campaign("harbour", "Summer beans have landed", "#1f5d50");
+    let summer = campaign("harbour", "Summer beans have landed", HARBOUR);
     let second = tally.step("Send the next campaign", send(client, summer)).await?;
     let rest = people.len() - 1;
     tally.step("See that it left that person out", all_got(client, &second, rest, Some(&email))).await?;
     tally.remark(&format!("{rest} got it; {name} did not"));
-    let books = campaign("nordlicht", "Ten books for long evenings", "#243a5e");
+    let books = campaign("nordlicht", "Ten books for long evenings", NORDLICHT);
     let third = tally.step("Send a campaign of the other brand", send(client, books)).await?;
     tally.step("See that it left them out, too", all_got(client, &third, rest, Some(&email))).await?;
 
@@ -114,12 +118,26 @@ pub(super) async fn all(tally: &mut Tally, client: &Client) -> Result<Shown, Cli
 
 async fn prepare(client: &Client) -> Result<(), String> {
     let brands = [
-        ("harbour", "Harbour Coffee", "12 Quay Street, Bristol BS1 4DB, United Kingdom", "+44 117 496 0000"),
-        ("nordlicht", "Nordlicht Books", "Speicherweg 3, 20457 Hamburg, Germany", "+49 40 5550 0000"),
+        (
+            "harbour",
+            "Harbour Coffee",
+            HARBOUR,
+            "12 Quay Street, Bristol BS1 4DB, United Kingdom",
+            "+44 117 496 0000",
+        ),
+        (
+            "nordlicht",
+            "Nordlicht Books",
+            NORDLICHT,
+            "Speicherweg 3, 20457 Hamburg, Germany",
+            "+49 40 5550 0000",
+        ),
     ];
-    for (slug, name, postal_address, phone) in brands {
+    for (slug, name, color, postal_address, phone) in brands {
         let from = format!("{name} <news@{slug}.example.com>");
-        let brand = json!({ "name": name, "from": from, "postal_address": postal_address, "phone": phone });
+        let brand = json!({
+            "name": name, "from": from, "color": color, "postal_address": postal_address, "phone": phone,
+        });
         client.call(Method::PUT, &format!("/brands/{slug}"), Some(brand)).await?;
         for (topic, name, class) in
             [("news", "News and offers", "marketing"), ("account", "Your account", "service")]
