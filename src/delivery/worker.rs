@@ -7,9 +7,11 @@
 mod breaker;
 mod one;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -134,7 +136,14 @@ async fn work(
         let next = async { queue.lock().await.recv().await };
         match tokio::time::timeout(IDLE, next).await {
             Ok(Some(job)) if stop.is_cancelled() || !breaker.pause().is_zero() => desk.give_back(&job).await,
-            Ok(Some(job)) => desk.deliver(&mut connection, &breaker, job).await,
+            Ok(Some(job)) => {
+                let work = AssertUnwindSafe(desk.deliver(&mut connection, &breaker, job)).catch_unwind();
+                if work.await.is_err() {
+                    // The panic was logged where it happened. Its lease's end decides about the delivery; the
+                    // others go on, over a new connection.
+                    connection = None;
+                }
+            }
             Ok(None) => break,
             Err(_idle) => hang_up(connection.take()).await,
         }

@@ -124,6 +124,7 @@ impl Desk {
             }
             Err(error) => {
                 tracing::error!(%error, "could not read the facts");
+                tokio::time::sleep(DATABASE_PAUSE).await;
                 self.give_back(job).await;
                 None
             }
