@@ -52,7 +52,8 @@ pub struct Settings {
     pub helo_name: String,
     /// `TIDINGS_BOUNCE_DOMAIN`: domain of the envelope sender where a brand sets none; the From domain when absent.
     pub bounce_domain: Option<String>,
-    /// `TIDINGS_TRUSTED_PROXIES`: addresses or networks whose `X-Forwarded-For` counts.
+    /// `TIDINGS_TRUSTED_PROXIES`: addresses or networks whose `X-Forwarded-For` counts. Checked and kept; so far nothing
+    /// depends on a client's address.
     pub trusted_proxies: Vec<IpNet>,
 }
 
