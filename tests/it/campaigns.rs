@@ -448,8 +448,9 @@ on_both! {
         tidings.delete(&campaign).await.problem(409);
         // Frozen at the start, and anew when its template is named.
         tidings.put("/templates/second", json!({ "subject": "Second", "html": "<p>2</p>" })).await.ok();
-        tidings.patch(&campaign, json!({ "template": "second", "send_at": null })).await.ok();
+        // Lines first: without send_at it runs at once, and may have finished before any line comes.
         add(&tidings, &campaign, "email\na@people.example.com\n").await;
+        tidings.patch(&campaign, json!({ "template": "second", "send_at": null })).await.ok();
         let done = tidings.finished(id_of(&campaign)).await;
         assert_eq!(done["template"], "second");
         tidings.patch(&campaign, json!({ "name": "late" })).await.problem(409);
