@@ -51,15 +51,15 @@ on_both! {
         tidings.stop().await;
     }
 
-    async fn partials_that_include_each_other_keep_a_campaign_from_starting(database: Database) {
+    async fn templates_that_include_each_other_are_refused_and_a_missing_one_keeps_a_campaign_from_starting(database: Database) {
         let tidings = Tidings::start_web(database).await;
         tidings.ready_to_send().await;
         tidings.put("/templates/x", json!({ "subject": "s", "html": "{{> hello}}" })).await.ok();
-        tidings.put("/templates/hello", json!({ "subject": "s", "html": "{{> x}}" })).await.ok();
-        let id = tidings.draft("acme", "marketing").await;
-        let refused = tidings.post_empty(&format!("/campaigns/{id}/start")).await.refuses("/template");
-        assert!(refused.contains("includes itself"), "{refused}");
+        let circle = json!({ "subject": "s", "html": "{{> x}}" });
+        let refused = tidings.put("/templates/hello", circle).await.refuses("/html");
+        assert!(refused.contains("include itself"), "{refused}");
         tidings.put("/templates/hello", json!({ "subject": "s", "html": "{{> gone}}" })).await.ok();
+        let id = tidings.draft("acme", "marketing").await;
         let refused = tidings.post_empty(&format!("/campaigns/{id}/start")).await.refuses("/template");
         assert!(refused.contains("gone"), "{refused}");
         tidings.stop().await;
