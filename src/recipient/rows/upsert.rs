@@ -172,8 +172,9 @@ async fn insert_new(
     }
     people.sort_by(|(a, _), (b, _)| a.address_hash.cmp(&b.address_hash));
     let rows = people.iter().map(|(person, _)| as_new(person));
+    // On any conflict: with one index named, PostgreSQL still fails on the other when two come at the same moment.
     let inserted = recipient::Entity::insert_many(rows)
-        .on_conflict(OnConflict::column(recipient::Column::AddressHash).do_nothing().to_owned())
+        .on_conflict(OnConflict::new().do_nothing().to_owned())
         .exec_without_returning(&**txn)
         .await?;
     let mut others: HashMap<AddressHash, Recipient> = HashMap::new();
