@@ -203,7 +203,10 @@ pub async fn until_signal() {
 /// to keep the web service, and with it people's opt-outs, from starting.
 async fn greet(relay: &Relay) -> Result<(), StartError> {
     match tokio::time::timeout(GREETING, relay.connect()).await {
-        Ok(Ok(connection)) => connection.quit().await,
+        Ok(Ok(connection)) => {
+            delivery::worker::note_reachable(true);
+            connection.quit().await;
+        }
         Ok(Err(Outcome::Deferred(phase, reply))) if reply.code >= 500 => {
             return Err(StartError::RelayRefuses {
                 phase: phase.as_str(),
@@ -218,6 +221,7 @@ async fn greet(relay: &Relay) -> Result<(), StartError> {
 }
 
 fn cannot_reach(why: &str) {
+    delivery::worker::note_reachable(false);
     tracing::warn!(
         why,
         "the relay cannot be reached now; messages wait. Check TIDINGS_RELAY_URL if this goes on"

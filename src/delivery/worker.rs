@@ -16,6 +16,8 @@ use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::breaker::note_reachable;
+
 use self::breaker::Breaker;
 use self::one::Desk;
 use super::rows::{self, Claimed};

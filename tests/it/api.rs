@@ -373,6 +373,19 @@ on_both! {
         assert!(tidings.page("/nowhere").await.status == 404);
         tidings.stop().await;
     }
+
+    async fn a_lone_worker_serves_health_and_metrics_and_says_that_its_relay_is_away(database: Database) {
+        let env = [("TIDINGS_RELAY_URL", "smtp://127.0.0.1:1")];
+        let worker = Process::serve(&database, &["--only", "worker"], &env).await;
+        worker.api.page("/healthz").await.is(200);
+        let ready = worker.api.page("/readyz").await.is(200).json();
+        assert_eq!((&ready["ready"], &ready["relay"]), (&json!(true), &json!("unreachable")), "{ready}");
+        let metrics = worker.api.page("/metrics").await;
+        assert!(metrics.is(200).text.contains("tidings_relay_reachable 0"), "{}", metrics.text);
+        for path in ["/api/openapi.json", "/api/v1/brands", "/u/x"] {
+            worker.api.page(path).await.is(404);
+        }
+    }
 }
 
 /// Part 1 of the interface: what stands here must be in the document, and nothing else may be but `ALSO`.

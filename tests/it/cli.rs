@@ -1,8 +1,14 @@
 //! The command line: what it prints, what it refuses, with which status.
 
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
 use serde_json::Value;
 
-use crate::harness::{ADMIN_KEY, Database, LINK_KEYS, Process, free_address, program, run_in, said};
+use crate::harness::{
+    ADMIN_KEY, Database, LINK_KEYS, Process, SmtpServer, free_address, program, run_in, said,
+};
+use crate::promises::make_ready;
 
 fn in_empty_folder(arguments: &[&str], env: &[(&str, &str)]) -> std::process::Output {
     run_in(tempfile::tempdir().unwrap().path(), arguments, env)
@@ -151,5 +157,27 @@ on_both! {
         let again = run(&["api-key", "revoke", "nobody"]).await;
         assert_eq!(again.status.code(), Some(1), "{}", said(&again));
         assert!(!process.logs().contains(ADMIN_KEY) && !process.logs().contains("example.com"), "{}", process.logs());
+    }
+
+    async fn a_watched_campaign_says_that_no_worker_is_alive_and_ends_when_one_has_sent_it(database: Database) {
+        let smtp = SmtpServer::start().await;
+        let relay = smtp.url();
+        let web = Process::serve(&database, &["--only", "web"], &[("TIDINGS_RELAY_URL", &relay)]).await;
+        make_ready(&web.api).await;
+        web.api.post("/recipients", serde_json::json!({ "email": "a@example.com" })).await.ok();
+        let mut command = program();
+        command.args(["campaign", "send", "--brand", "acme", "--topic", "offers", "--template", "hello", "--all", "--watch"]);
+        command.env("TIDINGS_DATABASE_URL", database.url()).env("TIDINGS_LINK_KEYS", LINK_KEYS);
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = command.current_dir(folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let said = child.stderr.take().unwrap();
+        let first = tokio::task::spawn_blocking(move || BufReader::new(said).lines().next());
+        let first = first.await.unwrap().unwrap().unwrap();
+        assert!(first.contains("No worker is alive") && first.contains("tidings serve"), "{first}");
+        let worker = Process::serve(&database, &["--only", "worker"], &[("TIDINGS_RELAY_URL", &relay)]).await;
+        let output = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
+        let words = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && words.contains("finished: 1 messages, 1 sent"), "{words}");
+        drop((web, worker));
     }
 }

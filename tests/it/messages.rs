@@ -148,4 +148,48 @@ on_both! {
         assert_eq!((&attempts[1]["outcome"], &shown["state"]), (&json!("sent"), &json!("sent")), "{shown}");
         tidings.stop().await;
     }
+
+    async fn the_class_of_a_topic_is_fixed_once_a_message_was_made(database: Database) {
+        let tidings = Tidings::start(database).await;
+        tidings.ready_to_send().await;
+        let as_class = |class: &str| json!({ "name": "Offers", "class": class });
+        tidings.put("/brands/acme/topics/offers", as_class("service")).await.is(201);
+        tidings.put("/brands/acme/topics/offers", as_class("marketing")).await.is(200);
+        tidings.message("acme", "offers", "ada@people.example.com").await;
+        let fixed = tidings.put("/brands/acme/topics/offers", as_class("service")).await.problem(409);
+        assert_eq!(fixed["errors"][0]["pointer"], "/class", "{fixed}");
+        tidings.delete("/brands/acme/topics/offers").await.is(204);
+        tidings.put("/brands/acme/topics/offers", as_class("service")).await.problem(409);
+        let kept = tidings.put("/brands/acme/topics/offers", as_class("marketing")).await.is(200).json();
+        assert_eq!(kept["class"], "marketing");
+        tidings.stop().await;
+    }
+
+    async fn nothing_new_is_sent_with_what_is_archived_and_its_opt_outs_stay(database: Database) {
+        let tidings = Tidings::start(database).await;
+        tidings.ready_to_send().await;
+        let draft = tidings.draft("acme", "marketing").await;
+        let ada = "ada@people.example.com";
+        let no = json!({ "email": ada, "scope": { "brand": "acme", "topic": "marketing" }, "channel": "phone" });
+        tidings.post("/opt-outs", no.clone()).await.is(201);
+        for (path, pointer) in [("/brands/acme/topics/marketing", "/topic"), ("/brands/acme", "/brand")] {
+            let stored = tidings.get(path).await.ok();
+            tidings.delete(path).await.is(204);
+            tidings.post("/messages", message("marketing", ada)).await.refuses(pointer);
+            tidings.post("/campaigns", json!({ "brand": "acme", "topic": "marketing", "template": "hello" })).await.refuses(pointer);
+            tidings.post(&format!("/campaigns/{draft}/test"), json!({ "to": ["me@office.example.com"] })).await.refuses(pointer);
+            tidings.post_empty(&format!("/campaigns/{draft}/start")).await.refuses(pointer);
+            // People go on refusing what lies in their mailboxes.
+            tidings.post("/opt-outs", no.clone()).await.is(200);
+            if pointer == "/topic" {
+                tidings.put(path, json!({ "name": stored["name"], "class": stored["class"] })).await.is(200);
+            } else {
+                tidings.brand("acme").await;
+            }
+        }
+        let why = tidings.get(&format!("/explain?email={ada}&brand=acme&topic=marketing")).await.ok();
+        assert_eq!(why["decision"], "suppress", "{why}");
+        assert_eq!(tidings.smtp.count(), 0);
+        tidings.stop().await;
+    }
 }

@@ -89,6 +89,11 @@ on_both! {
 
         let logs = process.logs();
         assert!(logs.contains("TRACE") || logs.contains("DEBUG") || logs.contains("INFO"), "nothing was logged:\n{logs}");
+        // No terminal: a line is a JSON object, and what is said of a delivery names it by its id and class alone.
+        let lines: Vec<serde_json::Value> = logs.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+        let mut spans = lines.iter().map(|line| &line["span"]).filter(|span| span["name"] == "delivery");
+        let span = spans.next().expect("a span a delivery");
+        assert_eq!(span.as_object().unwrap().keys().collect::<Vec<_>>(), ["class", "id", "name"], "{span}");
         let link_secret = LINK_KEYS.split_once(':').unwrap().1;
         let mut secrets: Vec<&str> = people.to_vec();
         secrets.extend([

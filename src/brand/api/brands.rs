@@ -185,7 +185,8 @@ pub(super) async fn put_brand(
 
 /// Archive a brand.
 ///
-/// It is not shown and not used any more; its opt-outs stay.
+/// It is not shown, and nothing new is sent with it; campaigns started before go on unless they are cancelled. Its
+/// opt-outs stay.
 #[utoipa::path(
     delete, path = "/brands/{brand}", tag = "brands",
     params(("brand" = String, Path, description = "Slug of the brand")), responses((status = 204, description = "Archived"))

@@ -161,7 +161,8 @@ pub(super) async fn put_topic(
 
 /// Archive a topic.
 ///
-/// It is not shown and not used any more; its opt-outs stay.
+/// It is not shown, and nothing new is sent with it; campaigns started before go on unless they are cancelled. Its
+/// opt-outs stay.
 #[utoipa::path(
     delete, path = "/brands/{brand}/topics/{topic}", tag = "brands",
     params(("brand" = String, Path, description = "Slug of the brand"), ("topic" = String, Path, description = "Slug of the topic")),

@@ -10,6 +10,8 @@ use crate::access::rows::record;
 use crate::address::EmailAddress;
 use crate::app::App;
 use crate::brand::{Brand, Topic};
+use crate::campaign::CampaignError;
+use crate::campaign::draft::check_stream;
 use crate::campaign::rows::{self, Campaign};
 use crate::db::Write;
 use crate::decision::Reason;
@@ -68,7 +70,7 @@ pub(super) struct TestMessage {
     params(("id" = CampaignId, Path, description = "The campaign")),
     responses(
         (status = 202, description = "Taken on", body = TestSent),
-        (status = 422, description = "An address cannot be used, or something the template names is missing", body = Problem),
+        (status = 422, description = "An address cannot be used, something the template names is missing, or brand or topic is archived", body = Problem),
     ))]
 pub(super) async fn test_campaign(
     Shared(app): Shared<App>,
@@ -78,6 +80,10 @@ pub(super) async fn test_campaign(
     Json(body): Json<Test>,
 ) -> Result<(StatusCode, Json<TestSent>), Problem> {
     let (campaign, brand, topic) = changeable(&app, &caller, campaign).await?;
+    let flaws = check_stream(&brand, &topic);
+    if !flaws.is_empty() {
+        return Err(CampaignError::Flaws(flaws).into());
+    }
     let to = addresses(&app, &body)?;
     let data = body.data.map(Value::Object);
     // Ids that follow from the request's own: repeated under one Idempotency-Key, the test is the same test.

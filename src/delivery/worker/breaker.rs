@@ -9,6 +9,11 @@ use crate::clock::Instant;
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(30);
 
+/// Tells `/readyz` and `/metrics` whether the relay could be reached just now.
+pub fn note_reachable(reachable: bool) {
+    metrics::gauge!("tidings_relay_reachable").set(if reachable { 1.0 } else { 0.0 });
+}
+
 /// Whether the relay could be reached lately, shared by the connections of a worker.
 #[derive(Debug, Default)]
 pub(super) struct Breaker {
@@ -32,13 +37,13 @@ impl Breaker {
             }
             None => *state = Some((Instant::now().plus(FIRST), FIRST)),
         }
-        metrics::gauge!("tidings_relay_reachable").set(0.0);
+        note_reachable(false);
     }
 
     /// A connection was opened.
     pub(super) fn succeeded(&self) {
         *self.lock() = None;
-        metrics::gauge!("tidings_relay_reachable").set(1.0);
+        note_reachable(true);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<(Instant, Duration)>> {

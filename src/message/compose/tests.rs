@@ -208,6 +208,61 @@ fn the_service_side_carries_no_unsubscribe_link_or_header() {
 }
 
 #[test]
+fn the_names_of_the_interface_are_always_defined_and_empty_when_not_known() {
+    let names = [
+        "name",
+        "external_id",
+        "locale",
+        "brand.phone",
+        "brand.website",
+        "email",
+        "customer",
+        "brand.id",
+        "brand.name",
+        "brand.postal_address",
+        "topic.id",
+        "topic.name",
+        "unsubscribe_url",
+        "preferences_url",
+    ];
+    let html: String = names.iter().map(|name| format!("<p>{name}=[{{{{{name}}}}}]</p>")).collect();
+    for class in [Class::Marketing, Class::Service] {
+        let mut world = world(class);
+        world.brand.website = None;
+        let addressee = Addressee {
+            recipient: world.recipient,
+            address: &world.address,
+            address_hash: &world.hash,
+            name: None,
+            locale: None,
+            external_id: None,
+            customer: false,
+            attributes: &world.attributes,
+            data: None,
+        };
+        let sender = Sender {
+            brand: &world.brand,
+            topic: &world.topic,
+            base_url: &world.base_url,
+            link_keys: &world.keys,
+            default_bounce_domain: None,
+        };
+        let at = Timestamp(1_800_000_000_000_000);
+        let message =
+            compose(&content("s", &html, json!({})), &sender, &addressee, world.delivery, at).unwrap();
+        let (text, html) = parts(&message);
+        for (place, name) in names.iter().enumerate() {
+            assert_eq!(
+                html.contains(&format!("{name}=[]")),
+                place < 5 || name.ends_with("_url") && class == Class::Service,
+                "{name}: {html}"
+            );
+            assert!(text.contains(&format!("{name}=[")), "{name}: {text}");
+        }
+    }
+}
+
+#[test]
 fn a_body_with_its_own_link_and_address_gets_no_second_one() {
     let world = world(Class::Reminder);
     let own = "<html><body><p>x</p><a href=\"{{unsubscribe_url}}\">Stop</a><p>{{brand.postal_address}}</p></body></html>";
