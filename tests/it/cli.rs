@@ -6,7 +6,7 @@ use std::process::Stdio;
 use serde_json::Value;
 
 use crate::harness::{
-    ADMIN_KEY, Database, LINK_KEYS, Process, SmtpServer, free_address, program, run_in, said,
+    ADMIN_KEY, Act, Database, LINK_KEYS, Process, SmtpServer, Stage, free_address, program, run_in, said,
 };
 use crate::promises::make_ready;
 
@@ -57,9 +57,28 @@ fn a_failure_is_one_sentence_that_says_what_to_do_and_status_1() {
     refused(&["migrate", "--config", "absent.toml"], &[], 1, "absent.toml");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_that_refuses_this_program_ends_its_start() {
+    for (stage, words) in [(Stage::Greeting, "greeting: 554"), (Stage::Ehlo, "ehlo: 554")] {
+        let relay = SmtpServer::start().await;
+        relay.on(stage, Act::reply(554, "5.7.1 not from you"));
+        let url = relay.url();
+        let listen = free_address();
+        tokio::task::block_in_place(|| {
+            let env = [("TIDINGS_RELAY_URL", url.as_str()), ("TIDINGS_LISTEN", listen.as_str())];
+            let output = in_empty_folder(&["serve"], &env);
+            assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+            let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+            let last = complaint.lines().last().unwrap_or_default();
+            assert!(last.contains(words) && last.contains("check TIDINGS_RELAY_URL"), "{complaint}");
+        });
+    }
+}
+
 #[test]
 fn a_postgresql_that_has_no_such_database_says_so_in_its_own_words() {
-    let Ok(server) = std::env::var("TIDINGS_TEST_POSTGRES") else { return };
+    let server =
+        std::env::var("TIDINGS_TEST_POSTGRES").expect("TIDINGS_TEST_POSTGRES is not set: run tests/run");
     let url = format!("{server}/no_such_database");
     refused(&["migrate"], &[("TIDINGS_DATABASE_URL", &url)], 1, "\"no_such_database\" does not exist;");
 }
