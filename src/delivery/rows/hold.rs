@@ -77,13 +77,19 @@ pub async fn claim(
     end_leases(&txn, db, silence).await?;
     super::expire_some(&txn, db, EXPIRED_AT_ONCE).await?;
     let mut claimed = Vec::new();
+    let mut room = limit;
     for lane in [SERVICE_SIDE, CAN_BE_REFUSED] {
-        for content in due_contents(&txn, db, lane, limit).await? {
-            let room = limit.saturating_sub(claimed.len() as u64);
+        if room == 0 {
+            break;
+        }
+        // Each content found has something due, so as many as there is room for are enough.
+        for content in due_contents(&txn, db, lane, room).await? {
+            let more = claim_of(&txn, db, lane, content, token, lease, room).await?;
+            room = room.saturating_sub(more.len() as u64);
+            claimed.extend(more);
             if room == 0 {
                 break;
             }
-            claimed.extend(claim_of(&txn, db, lane, content, token, lease, room).await?);
         }
     }
     txn.commit().await?;
