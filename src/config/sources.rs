@@ -26,7 +26,7 @@ pub const NAMES: [&str; 13] = [
 ];
 
 /// Variables that begin alike and are no settings: what is logged, and where the tests find PostgreSQL.
-const OTHER_VARIABLES: [&str; 2] = ["TIDINGS_LOG", "TIDINGS_TEST_POSTGRES"];
+const OTHER_VARIABLES: [&str; 3] = ["TIDINGS_LOG", "TIDINGS_TEST_POSTGRES", "TIDINGS_TEST_TOOLS"];
 
 /// A value and what its giver calls it.
 pub(super) struct Given {

@@ -32,5 +32,6 @@ mod readme;
 mod recipients;
 mod relay;
 mod sending;
+mod standards;
 mod tidy;
 mod unsubscribe_page;

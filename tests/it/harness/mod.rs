@@ -7,6 +7,7 @@ mod database;
 mod process;
 mod smtp;
 mod tidings;
+pub(crate) mod tools;
 mod wait;
 
 pub(crate) use self::tidings::{Tidings, one_click_link};

@@ -1,0 +1,1 @@
+//! One-click unsubscribe (U).
