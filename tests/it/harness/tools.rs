@@ -27,7 +27,7 @@ pub(crate) fn python(script: &str) -> Command {
 
 /// A Node script of `tests/tools/` (CommonJS: `.cjs`), with the pinned packages.
 pub(crate) fn node(script: &str) -> Command {
-    let mut command = Command::new("node");
+    let mut command = Command::new(folder().join("bin/node"));
     command.arg(scripts().join(script)).env("NODE_PATH", folder().join("node_modules"));
     command
 }
