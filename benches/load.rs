@@ -268,6 +268,7 @@ fn composing() -> Outcome<()> {
         base_url: &base_url,
         link_keys: &link_keys,
         default_bounce_domain: None,
+        inbound_domain: None,
     };
     let address = EmailAddress::parse("zoe@people.example.com")?;
     let address_hash = AddressKey::generate().hash(&address);

@@ -52,6 +52,10 @@ pub struct Settings {
     pub helo_name: String,
     /// `TIDINGS_BOUNCE_DOMAIN`: domain of the envelope sender where a brand sets none; the From domain when absent.
     pub bounce_domain: Option<String>,
+    /// `TIDINGS_INBOUND_LISTEN`: where web processes take mail that unsubscribes; never without a domain.
+    pub inbound_listen: Option<SocketAddr>,
+    /// `TIDINGS_INBOUND_DOMAIN`: the domain of that mail, an A-label; messages offer it exactly when it is set.
+    pub inbound_domain: Option<String>,
     /// `TIDINGS_TRUSTED_PROXIES`: addresses or networks whose `X-Forwarded-For` counts. Checked and kept; so far nothing
     /// depends on a client's address.
     pub trusted_proxies: Vec<IpNet>,
@@ -77,6 +81,8 @@ impl Settings {
             relay_silence: values::RELAY_SILENCE,
             helo_name: values::own_name(),
             bounce_domain: None,
+            inbound_listen: None,
+            inbound_domain: None,
             trusted_proxies: Vec::new(),
         }
     }
@@ -208,6 +214,8 @@ mod tests {
             ("TIDINGS_RELAY_SILENCE", "1e3"),
             ("TIDINGS_HELO_NAME", "two words"),
             ("TIDINGS_BOUNCE_DOMAIN", "no_domain"),
+            ("TIDINGS_INBOUND_DOMAIN", "no_domain"),
+            ("TIDINGS_INBOUND_LISTEN", "25"),
             ("TIDINGS_TRUSTED_PROXIES", "10.0.0.0/99"),
             ("TIDINGS_LISTEN", ""),
         ] {
@@ -240,6 +248,20 @@ mod tests {
         settings.relay_url = SecretString::from("smtp://127.0.0.1:25");
         assert!(settings.check_mailbox(false).is_ok());
         assert!(load("", &[("TIDINGS_LISTEN", "0.0.0.0:80")], &[]).unwrap_err().contains("TIDINGS_BASE_URL"));
+    }
+
+    #[test]
+    fn mail_is_taken_in_for_a_domain_alone_and_a_domain_may_be_somebody_elses_to_take_in() {
+        let error = load("", &[("TIDINGS_INBOUND_LISTEN", "127.0.0.1:25")], &[]).unwrap_err();
+        assert!(
+            error.contains("TIDINGS_INBOUND_LISTEN") && error.contains("TIDINGS_INBOUND_DOMAIN"),
+            "{error}"
+        );
+        let domain = ("TIDINGS_INBOUND_DOMAIN", "BÜCHER.example");
+        let settings = load("", &[domain, ("TIDINGS_INBOUND_LISTEN", "127.0.0.1:25")], &[]).unwrap();
+        assert_eq!(settings.inbound_domain.as_deref(), Some("xn--bcher-kva.example"));
+        assert_eq!(settings.inbound_listen, Some("127.0.0.1:25".parse().unwrap()));
+        assert_eq!(load("", &[domain], &[]).unwrap().inbound_listen, None);
     }
 
     #[test]

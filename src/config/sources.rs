@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use super::{ConfigError, FILE};
 
 /// The names of all settings as the file spells them; a variable is `TIDINGS_` and the name in capitals.
-pub const NAMES: [&str; 13] = [
+pub const NAMES: [&str; 15] = [
     "database_url",
     "listen",
     "base_url",
@@ -22,6 +22,8 @@ pub const NAMES: [&str; 13] = [
     "relay_silence",
     "helo_name",
     "bounce_domain",
+    "inbound_listen",
+    "inbound_domain",
     "trusted_proxies",
 ];
 

@@ -22,12 +22,8 @@ const MIN_ADDRESS_KEY: usize = 32;
 
 /// Reads every setting.
 pub(super) fn settings(sources: &Sources) -> Result<Settings, ConfigError> {
-    let listen = match sources.get("listen") {
-        Some(given) => text(given)?.parse().map_err(|_| {
-            unusable(given, "must be an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080")
-        })?,
-        None => SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
-    };
+    let listen = address(sources, "listen", "127.0.0.1:8080 or [::1]:8080")?
+        .unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)));
     Ok(Settings {
         database_url: secret(sources, "database_url", database_url)?
             .unwrap_or_else(|| SecretString::from("sqlite://tidings.db")),
@@ -45,6 +41,8 @@ pub(super) fn settings(sources: &Sources) -> Result<Settings, ConfigError> {
             .map_or(RELAY_SILENCE, Duration::from_secs),
         helo_name: domain(sources, "helo_name")?.unwrap_or_else(own_name),
         bounce_domain: domain(sources, "bounce_domain")?,
+        inbound_listen: inbound_listen(sources)?,
+        inbound_domain: domain(sources, "inbound_domain")?,
         trusted_proxies: networks(sources)?,
     })
 }
@@ -157,6 +155,25 @@ fn number(sources: &Sources, name: &str, least: u64, most: u64) -> Result<Option
     match text(given)?.parse::<u64>() {
         Ok(number) if (least..=most).contains(&number) => Ok(Some(number)),
         _ => Err(unusable(given, &format!("must be a whole number from {least} to {most}"))),
+    }
+}
+
+fn address(sources: &Sources, name: &str, such_as: &str) -> Result<Option<SocketAddr>, ConfigError> {
+    let Some(given) = sources.get(name) else { return Ok(None) };
+    let parsed = text(given)?.parse();
+    parsed
+        .map(Some)
+        .map_err(|_| unusable(given, &format!("must be an IP address and a port, such as {such_as}")))
+}
+
+fn inbound_listen(sources: &Sources) -> Result<Option<SocketAddr>, ConfigError> {
+    let listen = address(sources, "inbound_listen", "127.0.0.1:2525 or [::]:25")?;
+    match sources.get("inbound_listen") {
+        Some(given) if sources.get("inbound_domain").is_none() => Err(unusable(
+            given,
+            "says where mail that unsubscribes comes in, but not for which domain; set TIDINGS_INBOUND_DOMAIN too",
+        )),
+        _ => Ok(listen),
     }
 }
 

@@ -11,4 +11,7 @@ mod token;
 
 pub use envelope::{delivery_of_envelope, envelope_local};
 pub use keys::{KeyRing, KeyRingError};
+/// The part before the @ of the address that unsubscribes by mail.
+pub const UNSUBSCRIBE: &str = "unsubscribe";
+
 pub use token::{Link, LinkError, Purpose};

@@ -39,6 +39,8 @@ pub struct Sender<'a> {
     pub link_keys: &'a KeyRing,
     /// Domain of the envelope sender when the brand has none; the From domain when none either.
     pub default_bounce_domain: Option<&'a str>,
+    /// Domain whose `unsubscribe@` takes refusals by mail; none offers no `mailto:`.
+    pub inbound_domain: Option<&'a str>,
 }
 
 /// Who gets it.

@@ -11,11 +11,14 @@ use super::{Addressee, ComposeError, Part, Sender, html};
 use crate::clock::Timestamp;
 use crate::config::is_loopback;
 use crate::id::DeliveryId;
-use crate::link::{Link, Purpose};
+use crate::link::{Link, Purpose, UNSUBSCRIBE};
 
 /// The page by which one person stops one message: only made from a signed link.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct UnsubscribeLink(String);
+pub(super) struct UnsubscribeLink {
+    url: String,
+    mailto: Option<String>,
+}
 
 impl UnsubscribeLink {
     fn new(
@@ -34,12 +37,31 @@ impl UnsubscribeLink {
             made_at,
         };
         let base = base_url(sender)?;
-        Ok(Self(format!("{}/u/{}", base.as_str().trim_end_matches('/'), link.to_token(sender.link_keys))))
+        let token = link.to_token(sender.link_keys);
+        let url = format!("{}/u/{token}", base.as_str().trim_end_matches('/'));
+        Ok(Self { url, mailto: sender.inbound_domain.map(|domain| mailto(domain, &token)) })
     }
 
+    /// The page's URL.
     pub(super) fn as_str(&self) -> &str {
-        &self.0
+        &self.url
     }
+
+    /// The value of `List-Unsubscribe` (RFC 2369 §3.2, RFC 8058 §3.1): the page, then the way by mail on a line of its
+    /// own, so that neither line comes near 998 octets.
+    pub(super) fn header_value(&self) -> String {
+        match &self.mailto {
+            Some(mailto) => format!("<{}>,\r\n <{mailto}>", self.url),
+            None => format!("<{}>", self.url),
+        }
+    }
+}
+
+/// The URI that unsubscribes by mail (RFC 6068). A token and an A-label need no escapes; what else a domain might hold
+/// gets them.
+fn mailto(domain: &str, token: &str) -> String {
+    let escaped = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+    format!("mailto:{UNSUBSCRIBE}@{}?subject={}", escaped(domain), escaped(token))
 }
 
 /// Longest base URL of links: the header line that holds one cannot be folded and ends at 998 octets.

@@ -134,7 +134,7 @@ pub(super) fn build(
     }
     builder = match footing {
         Footing::Refusable(link) => builder
-            .raw_header(exactly("List-Unsubscribe", format!("<{}>", link.as_str())))
+            .raw_header(exactly("List-Unsubscribe", link.header_value()))
             .raw_header(exactly("List-Unsubscribe-Post", "List-Unsubscribe=One-Click".into()))
             .raw_header(list_id(sender, &parties.from_domain)),
         Footing::ServiceSide => builder.raw_header(exactly("Auto-Submitted", "auto-generated".into())),

@@ -125,6 +125,7 @@ pub async fn rehearse(
         base_url: &app.settings.base_url,
         link_keys,
         default_bounce_domain: app.settings.bounce_domain.as_deref(),
+        inbound_domain: app.settings.inbound_domain.as_deref(),
     };
     let now = app.db.clock().now();
     aside(frozen, || Ok(compose(&Compiled::new(frozen)?, &sender, &addressee, single.id, now)?))

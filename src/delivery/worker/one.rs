@@ -229,6 +229,7 @@ impl Desk {
             base_url: &self.app.settings.base_url,
             link_keys: &self.app.link_keys,
             default_bounce_domain: self.app.settings.bounce_domain.as_deref(),
+            inbound_domain: self.app.settings.inbound_domain.as_deref(),
         };
         let addressee = Addressee {
             recipient: held.recipient_id,

@@ -96,12 +96,23 @@ fn content(subject: &str, html: &str, data: Json) -> Compiled {
 
 impl World {
     fn compose(&self, content: &Compiled, name: &str, data: Option<&Json>) -> Result<Message, ComposeError> {
+        self.compose_with(None, content, name, data)
+    }
+
+    fn compose_with(
+        &self,
+        inbound_domain: Option<&str>,
+        content: &Compiled,
+        name: &str,
+        data: Option<&Json>,
+    ) -> Result<Message, ComposeError> {
         let sender = Sender {
             brand: &self.brand,
             topic: &self.topic,
             base_url: &self.base_url,
             link_keys: &self.keys,
             default_bounce_domain: None,
+            inbound_domain,
         };
         let addressee = Addressee {
             recipient: self.recipient,
@@ -154,6 +165,30 @@ fn check_octets(message: &Message) {
     for word in text.split([' ', '\r', '\n']).filter(|word| word.starts_with("=?")) {
         assert!(word.len() <= 75, "{word}");
     }
+}
+
+#[test]
+fn the_way_by_mail_stands_after_the_link_on_a_line_of_its_own_and_bears_the_same_token() {
+    let long = format!("{0}.{0}.{0}.example", "a".repeat(63));
+    let mut world = world(Class::Marketing);
+    world.brand.base_url = Some(format!("https://mail.acme.example/{}", "p".repeat(470)));
+    for domain in ["lists.acme.example", "xn--bcher-kva.example", &long] {
+        let content = content("Hello", "<p>Hi</p>", json!({}));
+        let message = world.compose_with(Some(domain), &content, "Ann", None).unwrap();
+        check_octets(&message);
+        let header = header_of(&message);
+        let (page, mail) = value(&header, "List-Unsubscribe").split_once(", ").unwrap();
+        let page = page.strip_prefix('<').and_then(|rest| rest.strip_suffix('>')).unwrap();
+        let mail =
+            Url::parse(mail.strip_prefix('<').and_then(|rest| rest.strip_suffix('>')).unwrap()).unwrap();
+        assert_eq!((mail.scheme(), mail.path()), ("mailto", format!("unsubscribe@{domain}").as_str()));
+        let fields: Vec<_> = mail.query_pairs().collect();
+        assert_eq!(fields, [("subject".into(), page.rsplit('/').next().unwrap().into())]);
+    }
+    let world = self::world(Class::Service);
+    let message =
+        world.compose_with(Some("lists.acme.example"), &content("s", "<p>x</p>", json!({})), "Ann", None);
+    assert!(!String::from_utf8(message.unwrap().bytes).unwrap().contains("nsubscribe"));
 }
 
 #[test]
@@ -246,6 +281,7 @@ fn the_names_of_the_interface_are_always_defined_and_empty_when_not_known() {
             base_url: &world.base_url,
             link_keys: &world.keys,
             default_bounce_domain: None,
+            inbound_domain: None,
         };
         let at = Timestamp(1_800_000_000_000_000);
         let message =
