@@ -4,6 +4,7 @@ use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ConnectionTrait, IntoActiveModel, QueryOrder, QuerySelect};
 
+use super::{Image, Logo};
 use crate::clock::Timestamp;
 use crate::db::{Db, Write};
 use crate::decision::Class;
@@ -47,7 +48,7 @@ pub mod brand {
         pub bounce_domain: Option<String>,
         /// Colour of its pages and mail, `#rrggbb`.
         pub color: Option<String>,
-        /// Its logo, an https URL.
+        /// The name of its logo, read through `Brand::logo`.
         pub logo: Option<String>,
         /// Origins of its own web pages.
         pub origins: Json,
@@ -106,6 +107,52 @@ pub mod topic {
     pub enum Relation {}
 
     impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// The table of logos.
+mod logos {
+    use super::*;
+
+    /// An image under its name; never changed and never deleted, since mail that was sent shows it.
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "logos")]
+    pub(super) struct Model {
+        /// The last part of its URL.
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub name: String,
+        /// The image.
+        pub octets: Vec<u8>,
+        /// When it came.
+        pub created_at: Timestamp,
+    }
+
+    /// None: an idea's tables know no other idea's.
+    #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+    pub(super) enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// The image of this logo.
+///
+/// # Errors
+/// The database's own.
+pub async fn logo(on: &impl ConnectionTrait, logo: &Logo) -> Result<Option<Vec<u8>>, DbErr> {
+    Ok(logos::Entity::find_by_id(logo.name()).one(on).await?.map(|row| row.octets))
+}
+
+/// Keeps this image, for ever.
+///
+/// # Errors
+/// The database's own.
+pub async fn keep_logo(txn: &Write, db: &Db, image: Image) -> Result<(), DbErr> {
+    let created_at = db.read_clock(&**txn).await?;
+    let row = logos::Model { name: image.logo.name().to_owned(), octets: image.octets, created_at };
+    logos::Entity::insert_many([logos::ActiveModel::from(row)])
+        .on_conflict(OnConflict::column(logos::Column::Name).do_nothing().to_owned())
+        .exec_without_returning(&**txn)
+        .await?;
+    Ok(())
 }
 
 /// The brand of this slug, archived ones included.

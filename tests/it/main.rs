@@ -21,6 +21,7 @@ mod config;
 mod demo;
 mod fence;
 mod import;
+mod logo;
 mod mailbox;
 mod message;
 mod messages;

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use super::{Brand, MAX_LINE, MAX_NAME, put_status, rows, seen};
 use crate::access;
 use crate::app::App;
+use crate::brand::{Image, Logo};
 use crate::clock::Timestamp;
 use crate::id::BrandId;
 use crate::web::{Caller, Json, List, Paging, Path, Problem, check};
@@ -55,7 +56,9 @@ pub(super) struct BrandBody {
     bounce_domain: Option<String>,
     /// Colour of its pages and mail, `#rrggbb`.
     color: Option<String>,
-    /// Its logo, an https URL.
+    /// Its logo: a PNG, JPEG, GIF or WebP of at most 256 kB and 2000 by 2000 pixels, as a data URI; or the URL at which
+    /// a GET shows it.
+    #[schema(example = "data:image/png;base64,iVBORw0KGgo…")]
     logo: Option<String>,
     /// Origins of its own web pages, such as `https://acme.example`.
     origins: Option<Vec<String>>,
@@ -89,7 +92,7 @@ pub(super) struct BrandView {
     bounce_domain: Option<String>,
     /// Colour of its pages and mail.
     color: Option<String>,
-    /// Its logo.
+    /// Where its logo is served.
     logo: Option<String>,
     /// Origins of its own web pages.
     #[schema(value_type = Vec<String>)]
@@ -103,8 +106,9 @@ pub(super) struct BrandView {
     updated_at: Timestamp,
 }
 
-impl From<Brand> for BrandView {
-    fn from(brand: Brand) -> Self {
+impl BrandView {
+    fn of(app: &App, brand: Brand) -> Self {
+        let logo = brand.logo_url(&app.settings.base_url);
         Self {
             brand: brand.slug,
             name: brand.name,
@@ -117,7 +121,7 @@ impl From<Brand> for BrandView {
             base_url: brand.base_url,
             bounce_domain: brand.bounce_domain,
             color: brand.color,
-            logo: brand.logo,
+            logo,
             origins: brand.origins,
             one_click_scope: brand.one_click_scope,
             created_at: brand.created_at,
@@ -137,7 +141,7 @@ pub(super) async fn list_brands(
 ) -> Result<Json<List<BrandView>>, Problem> {
     let after: Option<String> = paging.after_key()?;
     let brands = rows::list(app.db.reads(), caller.brand, after.as_deref(), paging.fetch()).await?;
-    Ok(Json(List::page(brands, &paging, |brand| brand.slug.clone(), BrandView::from)))
+    Ok(Json(List::page(brands, &paging, |brand| brand.slug.clone(), |brand| BrandView::of(&app, brand))))
 }
 
 /// Show a brand.
@@ -150,7 +154,7 @@ pub(super) async fn get_brand(
     caller: Caller,
     Path(slug): Path<String>,
 ) -> Result<Json<BrandView>, Problem> {
-    seen(&app, &caller, &slug).await.map(|brand| Json(brand.into()))
+    seen(&app, &caller, &slug).await.map(|brand| Json(BrandView::of(&app, brand)))
 }
 
 /// Make or change a brand.
@@ -172,11 +176,15 @@ pub(super) async fn put_brand(
         // A key bound to a brand may change that one and make no other.
         seen(&app, &caller, &slug).await?;
     }
-    let wanted = checked_brand(slug, body)?;
+    let kept = kept_logo(&app, &slug, body.logo.as_deref()).await?;
+    let (wanted, image) = checked_brand(slug, body, kept)?;
     let txn = app.db.begin().await?;
+    if let Some(image) = image {
+        rows::keep_logo(&txn, &app.db, image).await?;
+    }
     let (brand, made) = rows::put(&txn, &app.db, wanted).await?;
     let subject = format!("brand:{}", brand.slug);
-    let view = BrandView::from(brand);
+    let view = BrandView::of(&app, brand);
     let detail = json!({ "made": made, "brand": view });
     access::rows::record(&*txn, &app.db, &caller.actor, "brand.put", &subject, detail).await?;
     txn.commit().await?;
@@ -206,7 +214,22 @@ pub(super) async fn delete_brand(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn checked_brand(slug: String, body: BrandBody) -> Result<Brand, Problem> {
+/// The logo that this text names as [`BrandView`] shows it, so that what was read can be written again.
+async fn kept_logo(app: &App, slug: &str, text: Option<&str>) -> Result<Option<Logo>, Problem> {
+    let Some(text) = text.filter(|text| text.starts_with("http")) else { return Ok(None) };
+    let on = app.db.reads();
+    let program = &app.settings.base_url;
+    let stored = rows::find(on, slug).await?;
+    let bases = [program.as_str(), stored.as_ref().map_or(program.as_str(), |brand| brand.base(program))];
+    let Some(logo) = Logo::at(text, &bases) else { return Ok(None) };
+    Ok(rows::logo(on, &logo).await?.map(|_| logo))
+}
+
+fn checked_brand(
+    slug: String,
+    body: BrandBody,
+    kept: Option<Logo>,
+) -> Result<(Brand, Option<Image>), Problem> {
     let mut errors = Vec::new();
     check::slug("brand", &slug, &mut errors);
     check::one_line("/name", &body.name, MAX_NAME, &mut errors);
@@ -230,8 +253,12 @@ fn checked_brand(slug: String, body: BrandBody) -> Result<Brand, Problem> {
     if let Some(text) = &body.color {
         check::color("/color", text, &mut errors);
     }
-    if let Some(text) = &body.logo {
-        check::https("/logo", text, &mut errors);
+    let mut image = None;
+    if let Some(text) = body.logo.filter(|_| kept.is_none()) {
+        match Image::from_data_uri(&text) {
+            Ok(read) => image = Some(read),
+            Err(reason) => check::wrong("/logo", reason, &mut errors),
+        }
     }
     let origins = body.origins.unwrap_or_default();
     if origins.len() > MAX_ORIGINS {
@@ -241,7 +268,8 @@ fn checked_brand(slug: String, body: BrandBody) -> Result<Brand, Problem> {
         check::origin(&format!("/origins/{n}"), text, &mut errors);
     }
     check::done(errors)?;
-    Ok(Brand {
+    let logo = image.as_ref().map(|image| image.logo.clone()).or(kept);
+    let brand = Brand {
         id: BrandId::new(),
         slug,
         name: body.name,
@@ -254,7 +282,7 @@ fn checked_brand(slug: String, body: BrandBody) -> Result<Brand, Problem> {
         base_url,
         bounce_domain: body.bounce_domain.map(|domain| domain.to_ascii_lowercase()),
         color: body.color,
-        logo: body.logo,
+        logo: logo.map(|logo| logo.name().to_owned()),
         origins: json!(origins),
         one_click_scope: match body.one_click_scope.unwrap_or_default() {
             OneClickScope::All => "all",
@@ -266,5 +294,6 @@ fn checked_brand(slug: String, body: BrandBody) -> Result<Brand, Problem> {
         created_at: Timestamp(0),
         updated_at: Timestamp(0),
         archived_at: None,
-    })
+    };
+    Ok((brand, image))
 }
