@@ -65,6 +65,7 @@
 
 pub mod app;
 pub mod clock;
+pub mod colour;
 pub mod config;
 pub mod db;
 pub mod id;

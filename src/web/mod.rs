@@ -2,7 +2,6 @@
 
 pub mod caller;
 pub mod check;
-mod colour;
 mod health;
 mod idempotency;
 mod json;

@@ -16,8 +16,8 @@ use handlebars::{Context, Handlebars, Helper, HelperResult, Output, RenderContex
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::colour::{Colour, DARK_GROUND, LIGHT_GROUND};
 use crate::clock::Timestamp;
+use crate::colour::{Colour, DARK_GROUND, LIGHT_GROUND};
 
 /// The one language so far.
 const LANGUAGE: &str = "en";
