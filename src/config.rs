@@ -15,7 +15,7 @@ mod sources;
 mod values;
 
 pub use sources::NAMES;
-pub(crate) use values::decode_key;
+pub(crate) use values::{MAX_BASE_URL, decode_key};
 
 /// The file that is read when `--config` names no other.
 pub const FILE: &str = "tidings.toml";

@@ -1,6 +1,7 @@
 //! Brands and topics: senders that recipients know, and their streams of messages.
 
 pub mod api;
+pub mod lint;
 mod logo;
 mod mailbox;
 pub mod pages;

@@ -5,7 +5,7 @@
 use serde_json::{Map, Value};
 
 use super::WrongState;
-use crate::brand::{Brand, Mailbox, Topic};
+use crate::brand::{Brand, Mailbox, Topic, lint};
 use crate::clock::Timestamp;
 use crate::decision::Class;
 use crate::message::rows::Template;
@@ -104,10 +104,15 @@ pub(super) fn check(draft: &Draft, now: Timestamp) -> Vec<Flaw> {
             flaw(&mut flaws, "/not_after", "must come after send_at");
         }
     }
-    if let Some(reply_to) = &draft.reply_to
-        && let Err(error) = Mailbox::parse(reply_to)
-    {
-        flaw(&mut flaws, "/reply_to", error.to_string());
+    if let Some(reply_to) = &draft.reply_to {
+        match Mailbox::parse(reply_to) {
+            Err(error) => flaw(&mut flaws, "/reply_to", error.to_string()),
+            Ok(mailbox) => {
+                if let Some(reason) = lint::distrusted(&mailbox) {
+                    flaw(&mut flaws, "/reply_to", reason);
+                }
+            }
+        }
     }
     flaws
 }

@@ -17,6 +17,9 @@ pub(super) const WORKER_CONNECTIONS: u16 = 16;
 pub(super) const OPT_OUT_WAIT: Duration = Duration::from_secs(5);
 pub(super) const RELAY_SILENCE: Duration = Duration::from_secs(360);
 
+/// Longest base URL in octets: a link of at most 300 more stands in one line of a header, which takes 998.
+pub(crate) const MAX_BASE_URL: usize = 600;
+
 /// Fewest octets of the address key.
 const MIN_ADDRESS_KEY: usize = 32;
 
@@ -146,6 +149,9 @@ fn base_url(sources: &Sources, listen: SocketAddr) -> Result<Url, ConfigError> {
         || url.fragment().is_some();
     if extra {
         return Err(unusable(given, "must have no user, password, query or fragment"));
+    }
+    if url.as_str().len() > MAX_BASE_URL {
+        return Err(unusable(given, &format!("must not be longer than {MAX_BASE_URL} characters")));
     }
     Ok(url)
 }

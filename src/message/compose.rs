@@ -87,7 +87,15 @@ pub fn compose(
 ) -> Result<Message, ComposeError> {
     let rendered = render(content, sender, addressee, delivery, date)?;
     let parties = Parties::new(sender, addressee, content.frozen().reply_to.as_deref())?;
-    let bytes = headers::build(&parties, sender, &rendered.footing, rendered.bodies, delivery, date)?;
+    let bytes = headers::build(
+        &parties,
+        sender,
+        content.frozen(),
+        &rendered.footing,
+        rendered.bodies,
+        delivery,
+        date,
+    )?;
     let (envelope_from, envelope_to) = parties.envelope(sender, delivery);
     Ok(Message { envelope_from, envelope_to, message_id: parties.message_id(delivery), bytes })
 }

@@ -7,17 +7,25 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox as LettreMailbox, MultiPart, SinglePart};
+use sha2::{Digest, Sha256};
 use unicode_normalization::UnicodeNormalization;
 
 use super::footing::Footing;
-use super::{Addressee, ComposeError, Sender};
+use super::{Addressee, ComposeError, Frozen, Sender};
 use crate::brand::Mailbox;
+use crate::brand::lint::is_deceptive;
 use crate::clock::Timestamp;
 use crate::id::DeliveryId;
 use crate::link::envelope_local;
 
 /// Longest `List-Id` between its brackets (RFC 2919 §2).
 const MAX_LIST_ID: usize = 255;
+/// Longest line in octets without its CRLF (RFC 5322 §2.1.1).
+const MAX_LINE: usize = 998;
+/// Longest line in octets that holds an encoded word (RFC 2047 §2).
+const MAX_ENCODED: usize = 76;
+/// Characters of the sender's id in `Feedback-ID`; 5 to 15 are allowed.
+const SENDER_ID: usize = 12;
 
 /// Who a message is from and to, checked.
 pub(super) struct Parties {
@@ -92,11 +100,6 @@ fn mailbox(name: &str, wire: &str) -> Result<LettreMailbox, ComposeError> {
     Ok(LettreMailbox::new(is_clean.then_some(name), address))
 }
 
-/// Line and paragraph separators, and what turns the direction of what follows.
-fn is_deceptive(c: char) -> bool {
-    matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
-}
-
 /// One line of text: control characters, CR, LF and NUL among them, become spaces; white space runs become one.
 pub(super) fn one_line(text: &str) -> String {
     let spaced: String =
@@ -118,6 +121,7 @@ pub(super) struct Bodies {
 pub(super) fn build(
     parties: &Parties,
     sender: &Sender<'_>,
+    content: &Frozen,
     footing: &Footing,
     bodies: Bodies,
     delivery: DeliveryId,
@@ -128,6 +132,7 @@ pub(super) fn build(
         .from(parties.from.clone())
         .to(parties.to.clone())
         .message_id(Some(format!("<{}>", parties.message_id(delivery))))
+        .raw_header(exactly("Feedback-ID", feedback_id(sender, content, &parties.from_domain)))
         .raw_header(subject(&bodies.subject));
     if let Some(reply_to) = &parties.reply_to {
         builder = builder.reply_to(reply_to.clone());
@@ -144,8 +149,20 @@ pub(super) fn build(
         .boundary(format!("=_{}", delivery.0.simple()))
         .singlepart(SinglePart::plain(lines(&bodies.text)))
         .singlepart(SinglePart::html(lines(&bodies.html)));
-    let message = builder.multipart(parts).map_err(|error| ComposeError::Build(error.to_string()))?;
-    Ok(message.formatted())
+    let mut message = builder.multipart(parts).map_err(|error| ComposeError::Build(error.to_string()))?;
+    for (name, who) in
+        [("From", Some(&parties.from)), ("To", Some(&parties.to)), ("Reply-To", parties.reply_to.as_ref())]
+    {
+        if let Some(who) = who {
+            message.headers_mut().insert_raw(exactly(name, address_field(name, who)));
+        }
+    }
+    let bytes = message.formatted();
+    // What is given has its limits, so this is never so; a longer line would be cut or refused on its way.
+    if bytes.split(|&byte| byte == b'\n').any(|line| line.len() > MAX_LINE + 1) {
+        return Err(ComposeError::Build(format!("a line is longer than {MAX_LINE} octets")));
+    }
+    Ok(bytes)
 }
 
 /// Lines that end in LF alone, without control characters; lettre writes CRLF.
@@ -167,17 +184,51 @@ fn subject(text: &str) -> HeaderValue {
     if text.is_ascii() && !text.contains("=?") && text.split(' ').all(|word| word.len() < 70) {
         return HeaderValue::new(name, text.to_owned());
     }
-    HeaderValue::dangerous_new_pre_encoded(name, text.to_owned(), encoded_words(text))
+    HeaderValue::dangerous_new_pre_encoded(name, text.to_owned(), encoded_words(text, "Subject: ".len()))
 }
 
-/// RFC 2047: encoded words of at most 75 characters, whole characters in each, one a line.
-fn encoded_words(text: &str) -> String {
-    /// Octets that fit into one word: 75 less `=?utf-8?b?` and `?=`, three for each four characters.
-    const OCTETS: usize = 45;
+/// `Name <address>`. Lettre would put the address on the line of an encoded name, which is then longer than RFC 2047
+/// §2 allows.
+fn address_field(field: &str, who: &LettreMailbox) -> String {
+    let address = who.email.to_string();
+    let Some(name) = &who.name else { return address };
+    let taken = field.len() + ": ".len();
+    let phrase = phrase(name, taken);
+    let fits = phrase.is_ascii()
+        && !phrase.contains("\r\n")
+        && taken + phrase.len() + address.len() + 3 <= MAX_ENCODED;
+    let separator = if fits { " " } else { "\r\n " };
+    format!("{phrase}{separator}<{address}>")
+}
+
+/// RFC 5322 §3.2.5: words as they are, a quoted string, or encoded words for what is neither short nor plain.
+fn phrase(text: &str, taken: usize) -> String {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || " !#$%&'*+-/=?^_`{|}~".contains(c);
+    let is_short = |text: &str| taken + text.len() <= MAX_ENCODED;
+    // White space runs would come out as one space.
+    if text.is_ascii() && !text.contains("=?") && !text.contains("  ") {
+        if text.chars().all(is_word) && is_short(text) {
+            return text.to_owned();
+        }
+        let quoted = format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
+        if is_short(&quoted) {
+            return quoted;
+        }
+    }
+    encoded_words(text, taken)
+}
+
+/// RFC 2047: encoded words of at most 75 characters, whole characters in each, one a line of at most 76; `taken`
+/// octets of the first line stand there already.
+fn encoded_words(text: &str, taken: usize) -> String {
+    /// Octets that fit into a line: 76 less `=?utf-8?b?` and `?=`, three for each four characters. A space begins each.
+    fn room(taken: usize) -> usize {
+        (MAX_ENCODED.saturating_sub(12 + taken) / 4 * 3).max(4)
+    }
     let mut words: Vec<String> = Vec::new();
     let mut chunk = String::new();
     for c in text.chars() {
-        if chunk.len() + c.len_utf8() > OCTETS {
+        if chunk.len() + c.len_utf8() > room(if words.is_empty() { taken } else { 1 }) {
             words.push(std::mem::take(&mut chunk));
         }
         chunk.push(c);
@@ -187,19 +238,22 @@ fn encoded_words(text: &str) -> String {
     encoded.collect::<Vec<_>>().join("\r\n ")
 }
 
+/// `content:brand.topic:class:sender`, by which Gmail tells a sender what people complain about. The same for all that
+/// was frozen at once, and about nobody. The words cannot be mistaken for one another: an id, two slugs and a dot, a
+/// class, a digest.
+fn feedback_id(sender: &Sender<'_>, content: &Frozen, domain: &str) -> String {
+    let (brand, topic) = (&sender.brand.slug, sender.topic);
+    let own: String = Sha256::digest(domain).iter().map(|octet| format!("{octet:02x}")).collect();
+    format!("{}:{brand}.{}:{}:{}", content.id.0.simple(), topic.slug, topic.class, &own[..SENDER_ID])
+}
+
 /// The same for every message of a topic, and for no other: labels of our own in the From domain.
 fn list_id(sender: &Sender<'_>, domain: &str) -> HeaderValue {
     let (brand, topic) = (sender.brand, sender.topic);
     let id = format!("{}.{}.{domain}", topic.slug, brand.slug);
     let id = if id.len() > MAX_LIST_ID { format!("{}.{domain}", topic.id.0.simple()) } else { id };
-    // RFC 2919 §2 takes a phrase: what is special in one is left out.
-    let name = one_line(&topic.name);
-    let phrase = if name.is_ascii() {
-        let plain = |c: char| c.is_ascii_alphanumeric() || " !#$%&'*+-/^_`{|}~".contains(c);
-        one_line(&name.chars().map(|c| if plain(c) { c } else { ' ' }).take(60).collect::<String>())
-    } else {
-        encoded_words(&name.chars().take(60).collect::<String>())
-    };
+    let name: String = one_line(&topic.name).chars().take(60).collect();
+    let phrase = phrase(name.trim_end(), "List-Id: ".len());
     let separator = if phrase.is_empty() { "" } else { "\r\n " };
     let raw = format!("{name} <{id}>");
     let value = format!("{phrase}{separator}<{id}>");

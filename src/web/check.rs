@@ -4,8 +4,8 @@ use serde_json::Value;
 use url::Url;
 
 use super::{FieldError, Problem};
-use crate::brand::Mailbox;
-use crate::config::is_loopback;
+use crate::brand::{Mailbox, lint};
+use crate::config::{MAX_BASE_URL, is_loopback};
 
 /// Longest URL taken, in characters.
 const MAX_URL: usize = 2000;
@@ -64,15 +64,20 @@ pub fn is_slug(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
-/// `Name <address>` or a bare address; none, and the reason noted, when it cannot be used.
+/// `Name <address>` or a bare address that providers trust; none, and the reason noted, when it cannot be used.
 pub fn mailbox(pointer: &str, text: &str, errors: &mut Vec<FieldError>) -> Option<Mailbox> {
-    match Mailbox::parse(text) {
-        Ok(mailbox) => Some(mailbox),
+    let mailbox = match Mailbox::parse(text) {
+        Ok(mailbox) => mailbox,
         Err(error) => {
             wrong(pointer, error.to_string(), errors);
-            None
+            return None;
         }
+    };
+    if let Some(reason) = lint::distrusted(&mailbox) {
+        wrong(pointer, reason, errors);
+        return None;
     }
+    Some(mailbox)
 }
 
 /// An https URL, or http on loopback, without user and password.
@@ -90,6 +95,10 @@ pub fn base_url(pointer: &str, text: &str, errors: &mut Vec<FieldError>) -> Opti
     let url = https_or_loopback(pointer, text, errors)?;
     if url.query().is_some() || url.fragment().is_some() {
         wrong(pointer, "must have no query and no fragment: links begin with it", errors);
+        return None;
+    }
+    if url.as_str().len() > MAX_BASE_URL {
+        wrong(pointer, format!("is longer than {MAX_BASE_URL} characters"), errors);
         return None;
     }
     Some(url.as_str().trim_end_matches('/').to_owned())

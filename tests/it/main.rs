@@ -26,7 +26,6 @@ mod mailbox;
 mod message;
 mod messages;
 mod opt_outs;
-mod parsed;
 mod promises;
 mod quiet_logs;
 mod readme;

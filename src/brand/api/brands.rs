@@ -10,10 +10,10 @@ use utoipa::ToSchema;
 use super::{Brand, MAX_LINE, MAX_NAME, put_status, rows, seen};
 use crate::access;
 use crate::app::App;
-use crate::brand::{Image, Logo};
+use crate::brand::{Image, Logo, Mailbox, lint};
 use crate::clock::Timestamp;
 use crate::id::BrandId;
-use crate::web::{Caller, Json, List, Paging, Path, Problem, check};
+use crate::web::{Caller, FieldError, Json, List, Paging, Path, Problem, check};
 
 /// Most origins of a brand.
 const MAX_ORIGINS: usize = 20;
@@ -100,6 +100,8 @@ pub(super) struct BrandView {
     /// What one click stops: `all`, `brand` or `topic`.
     #[schema(value_type = OneClickScope)]
     one_click_scope: String,
+    /// What hinders nothing but is better mended, such as a sender whose name says that nobody reads answers.
+    warnings: Vec<FieldError>,
     /// When it was made.
     created_at: Timestamp,
     /// When it was last written.
@@ -110,6 +112,7 @@ impl BrandView {
     fn of(app: &App, brand: Brand) -> Self {
         let logo = brand.logo_url(&app.settings.base_url);
         Self {
+            warnings: warnings(&brand),
             brand: brand.slug,
             name: brand.name,
             from: brand.from_mailbox,
@@ -128,6 +131,27 @@ impl BrandView {
             updated_at: brand.updated_at,
         }
     }
+}
+
+/// Answers go to Reply-To where there is one, else to who a message is from.
+fn warnings(brand: &Brand) -> Vec<FieldError> {
+    let answered = match &brand.reply_to {
+        Some(reply_to) => vec![("/reply_to", reply_to)],
+        None => [("/from", Some(&brand.from_mailbox)), ("/notice_from", brand.notice_from.as_ref())]
+            .into_iter()
+            .filter_map(|(pointer, text)| text.map(|text| (pointer, text)))
+            .collect(),
+    };
+    answered
+        .into_iter()
+        .filter(|(_, text)| Mailbox::parse(text).is_ok_and(|mailbox| lint::unanswered(&mailbox.address)))
+        .map(|(pointer, _)| FieldError {
+            pointer: pointer.to_owned(),
+            reason: "nobody seems to read what is sent there; people answer, and mailbox providers distrust who cannot be \
+                     answered: use an address that somebody reads, or set reply_to"
+                .to_owned(),
+        })
+        .collect()
 }
 
 /// List brands.
@@ -188,6 +212,13 @@ pub(super) async fn put_brand(
     let detail = json!({ "made": made, "brand": view });
     access::rows::record(&*txn, &app.db, &caller.actor, "brand.put", &subject, detail).await?;
     txn.commit().await?;
+    for warning in &view.warnings {
+        tracing::warn!(
+            brand = view.brand,
+            field = warning.pointer,
+            "nobody seems to read answers to this brand's mail"
+        );
+    }
     Ok((put_status(made), Json(view)).into_response())
 }
 

@@ -235,7 +235,7 @@ fn the_service_side_carries_no_unsubscribe_link_or_header() {
         let header = header_of(&message);
         assert!(!header.iter().any(|(name, _)| name.starts_with("List-")));
         assert_eq!(value(&header, "Auto-Submitted"), "auto-generated");
-        assert_eq!(value(&header, "From"), "\"Acme Notices\" <notices@acme.example>");
+        assert_eq!(value(&header, "From"), "Acme Notices <notices@acme.example>");
         let (text, html) = parts(&message);
         assert!(text.contains("[]") && html.contains("[]"));
         assert!(!text.contains("/u/") && !html.contains("/u/"));
@@ -387,7 +387,8 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    // Each makes a whole message: a quarter of the usual number of cases.
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases / 4, ..ProptestConfig::default() })]
 
     #[test]
     fn no_text_of_anybody_breaks_a_message(name in text(), subject in text(), body in text()) {
@@ -402,7 +403,7 @@ proptest! {
         let names: BTreeSet<String> = header_of(&message).into_iter().map(|(name, _)| name).collect();
         let allowed = [
             "Date", "From", "To", "Message-ID", "Subject", "Reply-To", "List-Unsubscribe", "List-Unsubscribe-Post",
-            "List-Id", "MIME-Version", "Content-Type",
+            "List-Id", "MIME-Version", "Content-Type", "Feedback-ID",
         ];
         prop_assert_eq!(names, allowed.iter().map(|name| (*name).to_owned()).collect());
         let parsed = MessageParser::default().parse(&message.bytes).unwrap();

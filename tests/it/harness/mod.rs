@@ -5,6 +5,7 @@
 mod api;
 mod database;
 mod process;
+pub(crate) mod readers;
 mod smtp;
 mod tidings;
 pub(crate) mod tools;

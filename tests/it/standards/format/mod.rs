@@ -1,1 +1,3 @@
 //! Message format (F).
+
+mod classes;
