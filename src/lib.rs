@@ -69,6 +69,7 @@ pub mod colour;
 pub mod config;
 pub mod db;
 pub mod id;
+pub mod language;
 pub mod telemetry;
 pub mod word;
 

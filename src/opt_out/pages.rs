@@ -26,6 +26,7 @@ use crate::brand::{self, Brand, Topic};
 use crate::clock::{Instant, Timestamp};
 use crate::decision::Said;
 use crate::fence::{self, Answer};
+use crate::language::Choice;
 use crate::link::{Link, Purpose};
 use crate::recipient;
 use crate::web::Problem;
@@ -51,31 +52,43 @@ async fn unsubscribe(
 ) -> Response {
     let arrived = Instant::now();
     let https = app.settings.base_url.scheme() == "https";
+    let asked = accept_language(request.headers());
+    let choice = Choice::new(None, &asked);
     let method = request.method().clone();
     if method == Method::OPTIONS {
         return allowed(StatusCode::NO_CONTENT.into_response(), https);
     }
     if ![Method::GET, Method::HEAD, Method::POST].contains(&method) {
         let data = json!({ "heading": "method.title", "text": "method.text" });
-        return allowed(message(StatusCode::METHOD_NOT_ALLOWED, "method.title", data, https), https);
+        return allowed(message(StatusCode::METHOD_NOT_ALLOWED, "method.title", data, choice, https), https);
     }
     let link = token
         .ok()
         .and_then(|Path(token)| Link::from_token(&token, Purpose::Unsubscribe, &app.link_keys).ok());
-    let Some(link) = link else { return page::unknown_link(https) };
+    let Some(link) = link else { return page::unknown_link(choice, https) };
     let json = wants_json(request.headers());
-    let (form, answer) = if method == Method::POST {
+    let form = if method == Method::POST {
         let Some(form) = read_form(request).await else {
             let data = json!({ "heading": "large.heading", "text": "large.text" });
-            return message(StatusCode::PAYLOAD_TOO_LARGE, "large.title", data, https);
+            return message(StatusCode::PAYLOAD_TOO_LARGE, "large.title", data, choice, https);
         };
-        (Some(form), act(&app, &link, form, json, arrived, https).await)
+        Some(form)
     } else {
-        (None, ask(&app, &link, https).await)
+        None
+    };
+    let (choice, answer) = match Subject::load(&app, &link, &asked, https).await {
+        Ok(subject) => {
+            let answer = match form {
+                Some(form) => act(&app, &link, &subject, form, json, arrived).await,
+                None => ask(&app, &link, &subject).await,
+            };
+            (subject.choice, answer)
+        }
+        Err(error) => (choice, Err(error)),
     };
     answer.unwrap_or_else(|error| {
         tracing::error!(%error, delivery = %link.delivery, "an unsubscribe link could not be served");
-        unavailable(form, json, https)
+        unavailable(form, json, choice, https)
     })
 }
 
@@ -86,19 +99,23 @@ struct Subject {
     /// The masked address; none after erasure.
     address: Option<String>,
     look: Look,
+    /// The person's language, or what their browser asks for.
+    choice: Choice,
     https: bool,
 }
 
 impl Subject {
-    async fn load(app: &App, link: &Link, https: bool) -> Result<Self, DbErr> {
+    async fn load(app: &App, link: &Link, accept_language: &str, https: bool) -> Result<Self, DbErr> {
         let on = app.db.opt_out_reads();
         let missing = |what: &str| DbErr::RecordNotFound(format!("the {what} of an unsubscribe link"));
         let brand = brand::rows::by_id(on, link.brand).await?.ok_or_else(|| missing("brand"))?;
         let topic = brand::rows::topic_by_id(on, link.topic).await?.ok_or_else(|| missing("topic"))?;
         let recipient = recipient::rows::find(on, &link.address_hash).await?;
+        let own = recipient.as_ref().and_then(|recipient| recipient.locale.as_deref());
+        let choice = Choice::new(own, accept_language);
         let address = recipient.and_then(|recipient| recipient.address).map(|address| mask(&address));
         let look = Look { name: Some(brand.name.clone()), color: brand.color.clone() };
-        Ok(Self { brand, topic, address, look, https })
+        Ok(Self { brand, topic, address, look, choice, https })
     }
 
     fn default_scope(&self) -> AskedScope {
@@ -115,7 +132,8 @@ impl Subject {
         if let (Value::Object(data), Value::Object(more)) = (&mut data, more) {
             data.extend(more);
         }
-        page::respond(StatusCode::OK, Page { template, title, look: &self.look, data }, self.https)
+        let page = Page { template, title, look: &self.look, choice: self.choice, data };
+        page::respond(StatusCode::OK, page, self.https)
     }
 }
 
@@ -130,8 +148,7 @@ fn scopes(link: &Link, asked: AskedScope) -> Vec<Scope> {
 }
 
 /// The page with the button.
-async fn ask(app: &App, link: &Link, https: bool) -> Result<Response, DbErr> {
-    let subject = Subject::load(app, link, https).await?;
+async fn ask(app: &App, link: &Link, subject: &Subject) -> Result<Response, DbErr> {
     let on = app.db.opt_out_reads();
     let scopes = scopes(link, subject.default_scope());
     let standing = rows::standing_words(on, &link.address_hash).await?;
@@ -151,7 +168,7 @@ async fn ask(app: &App, link: &Link, https: bool) -> Result<Response, DbErr> {
         AskedScope::Brand => "ask.scope.brand",
         AskedScope::All => "ask.scope.all",
     };
-    let more = json!({ "stands": stands, "date": newer(&times, link), "scope_text": scope_text });
+    let more = json!({ "stands": stands, "date": newer(&times, link, subject), "scope_text": scope_text });
     Ok(subject.page("ask", "ask.title", more))
 }
 
@@ -159,16 +176,15 @@ async fn ask(app: &App, link: &Link, https: bool) -> Result<Response, DbErr> {
 async fn act(
     app: &App,
     link: &Link,
+    subject: &Subject,
     form: Form,
     json: bool,
     arrived: Instant,
-    https: bool,
 ) -> Result<Response, DbErr> {
-    let subject = Subject::load(app, link, https).await?;
     if form.undo && form.scope.is_none() {
         let undone = fence::undo(app, &link.address_hash, link.delivery, &[], ACTOR).await?;
         tracing::info!(delivery = %link.delivery, scopes = undone.scopes.len(), "an opt-out was taken back");
-        return taken_back(app, &subject, &undone, json).await;
+        return taken_back(app, subject, &undone, json).await;
     }
     let asked = form.scope.unwrap_or_else(|| subject.default_scope());
     let scopes = scopes(link, asked);
@@ -202,9 +218,9 @@ async fn act(
             settled: answer.rest.settled(),
             in_flight: rows::flights_in_words(on, answer.rest.deliveries()).await?,
         };
-        return Ok(as_json(&answer, https));
+        return Ok(as_json(&answer, subject.https));
     }
-    done(app, link, &subject, asked, &answer).await
+    done(app, link, subject, asked, &answer).await
 }
 
 /// The page after an opt-out.
@@ -216,18 +232,23 @@ async fn done(
     answer: &Answer,
 ) -> Result<Response, DbErr> {
     let on = app.db.opt_out_reads();
-    let mut flights = Vec::new();
+    let mut flights: Vec<(Option<String>, u64)> = Vec::new();
     for (_, topic, _) in answer.rest.deliveries() {
-        let topic = brand::rows::topic_by_id(on, topic).await?;
-        flights.push(json!({ "topic": topic.map(|topic| topic.name) }));
+        let topic = brand::rows::topic_by_id(on, topic).await?.map(|topic| topic.name);
+        match flights.iter_mut().find(|(named, _)| *named == topic) {
+            Some((_, n)) => *n += 1,
+            None => flights.push((topic, 1)),
+        }
     }
+    let flights: Vec<Value> =
+        flights.into_iter().map(|(topic, n)| json!({ "topic": topic, "n": n })).collect();
     let stopped = match asked {
         AskedScope::Topic => "done.stopped.topic",
         AskedScope::Brand => "done.stopped.brand",
         AskedScope::All => "done.stopped.all",
     };
     let more = json!({
-        "date": newer(&answer.overruled, link),
+        "date": newer(&answer.overruled, link, subject),
         "flights": flights,
         "stopped": [stopped],
         "comes": still_coming(app, link, subject).await?,
@@ -301,8 +322,8 @@ fn as_json(answer: &impl serde::Serialize, https: bool) -> Response {
 }
 
 /// The day of the newest of these times, when it lies after the link was made.
-fn newer(times: &[Timestamp], link: &Link) -> Option<String> {
-    times.iter().max().filter(|&&at| at > link.made_at).map(|&at| page::day(at))
+fn newer(times: &[Timestamp], link: &Link, subject: &Subject) -> Option<String> {
+    times.iter().max().filter(|&&at| at > link.made_at).map(|&at| subject.choice.locale.day(at))
 }
 
 fn wants_json(headers: &HeaderMap) -> bool {
@@ -331,12 +352,19 @@ async fn read_form(request: Request) -> Option<Form> {
     Some(Form::read(&content_type, &body))
 }
 
-fn message(status: StatusCode, title: &str, data: Value, https: bool) -> Response {
-    page::respond(status, Page { template: "message", title, look: &Look::default(), data }, https)
+/// Every `Accept-Language` field of the request as one (RFC 9110 section 5.3).
+fn accept_language(headers: &HeaderMap) -> String {
+    let fields: Vec<&str> =
+        headers.get_all(header::ACCEPT_LANGUAGE).iter().filter_map(|value| value.to_str().ok()).collect();
+    fields.join(",")
+}
+
+fn message(status: StatusCode, title: &str, data: Value, choice: Choice, https: bool) -> Response {
+    page::respond(status, Page { template: "message", title, look: &Look::default(), choice, data }, https)
 }
 
 /// Nothing was confirmed: try again.
-fn unavailable(form: Option<Form>, json: bool, https: bool) -> Response {
+fn unavailable(form: Option<Form>, json: bool, choice: Choice, https: bool) -> Response {
     if json {
         let mut response = Problem::unavailable().into_response();
         page::secure(&mut response, None, https);
@@ -349,7 +377,7 @@ fn unavailable(form: Option<Form>, json: bool, https: bool) -> Response {
         [Some(page), scope, undo].into_iter().flatten().collect::<Vec<_>>()
     });
     let data = json!({ "heading": "unavailable.heading", "text": "unavailable.text", "again": again });
-    let mut response = message(StatusCode::SERVICE_UNAVAILABLE, "unavailable.title", data, https);
+    let mut response = message(StatusCode::SERVICE_UNAVAILABLE, "unavailable.title", data, choice, https);
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
     response
 }

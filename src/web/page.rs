@@ -1,11 +1,10 @@
 //! Pages for people: layout, language, a brand's look, and the headers that every page behind a token carries.
 //!
 //! Pure. A page has no script, sets no cookie and loads nothing from anywhere; everything put into it is escaped. The
-//! words stand in `templates/languages/`, a file a language, and a word that is missing there fails a test. A brand's
+//! words are those of [`crate::language`], in the reader's language. A brand's
 //! colour is used as far as it can be read: lettering on it is black or white, and where it stands on the page's own
 //! ground it is darkened or lightened until it reaches a contrast of 4.5 (WCAG 2.2, 1.4.3).
 
-use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use axum::body::Body;
@@ -16,11 +15,9 @@ use handlebars::{Context, Handlebars, Helper, HelperResult, Output, RenderContex
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::clock::Timestamp;
 use crate::colour::{Colour, DARK_GROUND, LIGHT_GROUND};
+use crate::language::{Choice, Locale, Value as Given};
 
-/// The one language so far.
-const LANGUAGE: &str = "en";
 const STYLE: &str = include_str!("../../templates/pages/style.css");
 /// The whole style of the page that must stay within 1 kB.
 const SMALL_STYLE: &str = ":root{color-scheme:light dark}body{font:1.1rem/1.5 system-ui,sans-serif;max-width:34rem;margin:2rem auto;padding:0 1.25rem}";
@@ -52,6 +49,8 @@ pub struct Page<'a> {
     pub title: &'a str,
     /// The brand's look.
     pub look: &'a Look,
+    /// Its language, and what that hangs on.
+    pub choice: Choice,
     /// What the template and its texts name; an object.
     pub data: Value,
 }
@@ -67,44 +66,25 @@ static PAGES: LazyLock<Handlebars<'static>> = LazyLock::new(|| {
     pages
 });
 
-static TEXTS: LazyLock<HashMap<String, String>> = LazyLock::new(|| {
-    #[expect(clippy::expect_used, reason = "the texts are part of the program; a test reads them")]
-    serde_json::from_str(include_str!("../../templates/languages/en.json")).expect("the texts are JSON")
-});
-
 /// Renders a page with the headers of a page behind a token. `https` says whether it was reached that way, as far as
 /// the settings tell; then browsers are told to stay with it.
 pub fn respond(status: StatusCode, page: Page<'_>, https: bool) -> Response<Body> {
     let style = format!("{}{STYLE}", palette(page.look));
     let mut data = object(page.data);
+    let language = page.choice.locale.language();
     let title = match &page.look.name {
-        Some(name) => format!("{} · {name}", text(page.title)),
-        None => text(page.title).to_owned(),
+        Some(name) => format!("{} · {}", language.text(page.title), language.isolate(name)),
+        None => language.text(page.title).to_owned(),
     };
     data.insert("title".into(), title.into());
     data.insert("name".into(), page.look.name.clone().into());
-    finish(status, page.template, data, &style, https)
+    finish(status, page.template, data, &style, page.choice, https)
 }
 
-/// The page for a token that does not verify: at most 1 kB and the same octets for every cause.
-pub fn unknown_link(https: bool) -> Response<Body> {
-    let data = object(json!({ "title": text("unknown.title") }));
-    finish(StatusCode::NOT_FOUND, "unknown", data, SMALL_STYLE, https)
-}
-
-/// The words of this key; empty when there are none, which a test forbids.
-pub fn text(key: &str) -> &'static str {
-    TEXTS.get(key).map(String::as_str).unwrap_or_default()
-}
-
-/// A day as people write it, in UTC: `22 November 2026`.
-pub fn day(at: Timestamp) -> String {
-    use chrono::Datelike;
-    let date = at.to_datetime();
-    text("date")
-        .replace("{day}", &date.day().to_string())
-        .replace("{month}", text(&format!("month.{}", date.month())))
-        .replace("{year}", &date.year().to_string())
+/// The page for a token that does not verify: at most 1 kB and, in one language, the same octets for every cause.
+pub fn unknown_link(choice: Choice, https: bool) -> Response<Body> {
+    let data = object(json!({ "title": choice.locale.language().text("unknown.title") }));
+    finish(StatusCode::NOT_FOUND, "unknown", data, SMALL_STYLE, choice, https)
 }
 
 /// Puts the headers on that every answer behind a token carries, whatever its status and type.
@@ -137,10 +117,13 @@ fn finish(
     template: &str,
     mut data: Map<String, Value>,
     style: &str,
+    choice: Choice,
     https: bool,
 ) -> Response<Body> {
-    data.insert("lang".into(), LANGUAGE.into());
-    data.insert("dir".into(), "ltr".into());
+    let language = choice.locale.language();
+    data.insert("locale".into(), choice.locale.to_string().into());
+    data.insert("lang".into(), language.code().into());
+    data.insert("dir".into(), language.direction().into());
     data.insert("style".into(), style.into());
     let html = PAGES.render(template, &Value::Object(data)).unwrap_or_else(|error| {
         // What was done is done: a page that cannot be drawn must not look like a failure of the act.
@@ -149,8 +132,12 @@ fn finish(
     });
     let mut response = Response::new(Body::from(html));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-    response.headers_mut().insert(header::CONTENT_LANGUAGE, HeaderValue::from_static(LANGUAGE));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    headers.insert(header::CONTENT_LANGUAGE, HeaderValue::from_static(language.code()));
+    if choice.by_request {
+        headers.insert(header::VARY, HeaderValue::from_static("Accept-Language"));
+    }
     secure(&mut response, Some(style), https);
     response
 }
@@ -173,8 +160,9 @@ fn palette(look: &Look) -> String {
     )
 }
 
-/// `{{t "key"}}`: the words of that key, escaped, with each `{name}` taken from the helper's own arguments or from what
-/// the page was given, and set apart from the direction of the words around it.
+/// `{{t "key"}}`: the words of that key in the page's language, escaped, with each `{name}` taken from the helper's own
+/// arguments or from what the page was given, and set apart from the direction of the words around it. A number given
+/// as `n` chooses the plural form.
 fn translate(
     helper: &Helper<'_>,
     _: &Handlebars<'_>,
@@ -183,25 +171,23 @@ fn translate(
     out: &mut dyn Output,
 ) -> HelperResult {
     let missing = |what: String| RenderErrorReason::Other(format!("no text or value for {what}"));
+    let of_page = |name: &str| context.data().get(name);
+    let locale = of_page("locale").and_then(Value::as_str).and_then(Locale::of).unwrap_or_default();
     let key = helper.param(0).and_then(|param| param.value().as_str()).unwrap_or_default();
-    let words = TEXTS.get(key).ok_or_else(|| missing(key.to_owned()))?;
-    for (n, part) in words.split('{').enumerate() {
-        let Some((name, rest)) = part.split_once('}').filter(|_| n > 0) else {
-            out.write(&handlebars::html_escape(part))?;
-            continue;
-        };
-        let value = helper
-            .hash_get(name)
-            .map(|given| given.value())
-            .or_else(|| context.data().get(name))
-            .and_then(Value::as_str)
-            .ok_or_else(|| missing(format!("{key}: {name}")))?;
-        out.write("<bdi>")?;
-        out.write(&handlebars::html_escape(value))?;
-        out.write("</bdi>")?;
-        out.write(&handlebars::html_escape(rest))?;
+    if !locale.language().has(key) {
+        return Err(missing(key.to_owned()).into());
     }
-    Ok(())
+    let mut values = Vec::new();
+    let own = helper.hash_get("n").map(|_| "n");
+    for name in locale.language().names(key).chain(own) {
+        let value = match helper.hash_get(name).map(|given| given.value()).or_else(|| of_page(name)) {
+            Some(Value::String(words)) => Given::Words(words),
+            Some(Value::Number(count)) => Given::Count(count.as_u64().unwrap_or_default()),
+            _ => return Err(missing(format!("{key}: {name}")).into()),
+        };
+        values.push((name, value));
+    }
+    Ok(out.write(&locale.fill_html(key, &values))?)
 }
 
 #[cfg(test)]
@@ -209,6 +195,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::language::Language;
 
     async fn body(response: Response<Body>) -> String {
         let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
@@ -219,64 +206,62 @@ mod tests {
         json!({
             "address": "a…z@e….org", "topic": "Offers", "brand": "Acme", "date": "1 May 2027", "stands": true,
             "scope_text": "ask.scope.all", "stopped": ["done.stopped.all"], "comes": [{ "text": "done.comes.service" }, { "text": "done.comes.kept", "topic": "News", "brand": "Bee" }],
-            "flights": [{ "topic": "News" }, {}], "nothing": false, "still": true, "heading": "large.heading",
+            "flights": [{ "topic": "News", "n": 2 }, { "n": 1 }], "nothing": false, "still": true, "heading": "large.heading",
             "text": "large.text", "again": [{ "name": "scope", "value": "all" }],
             "choices": [{ "undo": true, "scope": "topic", "text": "done.only.topic" }],
         })
     }
 
-    #[tokio::test]
-    async fn every_page_renders_and_is_well_formed_enough_to_have_one_main_heading() {
-        let look = Look { name: Some("Acme".into()), color: Some("#ffee00".into()) };
-        for (template, _) in TEMPLATES.into_iter().filter(|(name, _)| !matches!(*name, "layout" | "unknown"))
-        {
-            let page = Page { template, title: "ask.title", look: &look, data: data() };
-            let html = body(respond(StatusCode::OK, page, true)).await;
-            assert_eq!(html.matches("<h1").count(), 1, "{template}: {html}");
-            assert!(html.trim_end().ends_with("</html>"), "{template}");
-            assert!(!html.contains("{{") && !html.contains("<script"), "{template}");
-        }
+    fn every_choice() -> impl Iterator<Item = Choice> {
+        Language::ALL.into_iter().map(|language| Choice { locale: language.into(), by_request: true })
     }
 
-    #[test]
-    fn every_text_that_a_template_or_a_page_names_is_there_and_none_is_left_over() {
-        let sources = [include_str!("../opt_out/pages.rs"), include_str!("page.rs")];
-        let all: Vec<&str> = TEMPLATES.iter().map(|(_, text)| *text).chain(sources).collect();
-        for text in &all {
-            for named in text.split("{{t \"").skip(1) {
-                let key = named.split('"').next().unwrap();
-                assert!(key == "key" || TEXTS.contains_key(key), "no text for {key}");
+    #[tokio::test]
+    async fn every_page_renders_in_every_language_with_one_main_heading_and_nothing_left_open() {
+        let look = Look { name: Some("Acme".into()), color: Some("#ffee00".into()) };
+        for choice in every_choice() {
+            let language = choice.locale.language();
+            for (template, _) in
+                TEMPLATES.into_iter().filter(|(name, _)| !matches!(*name, "layout" | "unknown"))
+            {
+                let page = Page { template, title: "ask.title", look: &look, choice, data: data() };
+                let response = respond(StatusCode::OK, page, true);
+                assert_eq!(response.headers()[header::CONTENT_LANGUAGE], language.code());
+                let html = body(response).await;
+                assert_eq!(html.matches("<h1").count(), 1, "{template}: {html}");
+                assert!(html.trim_end().ends_with("</html>"), "{template}");
+                let open = format!("<html lang=\"{}\" dir=\"{}\"", language.code(), language.direction());
+                assert!(html.contains(&open), "{template}: {html}");
+                let words = html.split("</style>").nth(1).unwrap();
+                assert!(!words.contains(['{', '}']) && !html.contains("<script"), "{template}: {words}");
             }
         }
-        for key in TEXTS.keys().filter(|key| !key.starts_with("month.")) {
-            assert!(all.iter().any(|text| text.contains(&format!("\"{key}\""))), "nobody uses {key}");
-        }
-        for key in (1..=12).map(|n| format!("month.{n}")) {
-            assert!(TEXTS.contains_key(&key));
-        }
     }
 
     #[tokio::test]
-    async fn the_page_for_a_bad_link_stays_within_a_kilobyte() {
-        let html = body(unknown_link(true)).await;
-        assert!(html.len() <= 1024 && html.contains("</h1>"), "{} octets", html.len());
+    async fn the_page_for_a_bad_link_stays_within_a_kilobyte_in_every_language() {
+        for choice in every_choice() {
+            let html = body(unknown_link(choice, true)).await;
+            assert!(html.len() <= 1024 && html.contains("</h1>"), "{choice:?}: {} octets", html.len());
+        }
     }
 
     #[tokio::test]
     async fn the_policy_allows_the_style_that_is_on_the_page_and_nothing_else() {
         let look = Look::default();
-        let page = Page { template: "message", title: "large.title", look: &look, data: data() };
+        let page = Page {
+            template: "message",
+            title: "large.title",
+            look: &look,
+            choice: Choice::default(),
+            data: data(),
+        };
         let response = respond(StatusCode::OK, page, false);
         let policy = response.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap().to_owned();
         let html = body(response).await;
         let style = html.split("<style>").nth(1).unwrap().split("</style>").next().unwrap();
         let hash = STANDARD.encode(Sha256::digest(style.as_bytes()));
         assert!(policy.starts_with(&format!("default-src 'none'; style-src 'sha256-{hash}'; ")), "{policy}");
-    }
-
-    #[test]
-    fn a_day_is_written_out() {
-        assert_eq!(day("2026-11-02T23:59:59Z".parse().unwrap()), "2 November 2026");
     }
 
     proptest! {
@@ -288,7 +273,7 @@ mod tests {
             }
             let look = Look { name: Some(format!("<i>{value}")), color: Some(value) };
             for template in ["ask", "done", "undone"] {
-                let page = Page { template, title: "ask.title", look: &look, data: given.clone() };
+                let page = Page { template, title: "ask.title", look: &look, choice: Choice::default(), data: given.clone() };
                 let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
                 let html = runtime.block_on(body(respond(StatusCode::OK, page, false)));
                 prop_assert!(html.contains("</html>") && !html.contains("<i>"));
