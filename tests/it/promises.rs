@@ -24,7 +24,8 @@ async fn sql(tidings: &Tidings, statement: &str) {
     txn.commit().await.unwrap();
 }
 
-async fn count(tidings: &Tidings, table: &str) -> i64 {
+/// How many rows a table has.
+pub(crate) async fn count(tidings: &Tidings, table: &str) -> i64 {
     let db = &tidings.app().db;
     let statement = Statement::from_string(db.backend(), format!("SELECT count(*) AS n FROM {table}"));
     db.reads().query_one_raw(statement).await.unwrap().unwrap().try_get("", "n").unwrap()
@@ -221,13 +222,13 @@ pub(crate) async fn make_ready(api: &Api) {
 }
 
 /// A store that somebody else has locked (SQLite), or that takes no connections (PostgreSQL).
-enum Store {
+pub(crate) enum Store {
     Sqlite(sea_orm::DatabaseConnection),
     Postgres(sea_orm::DatabaseConnection, String),
 }
 
 impl Store {
-    async fn take_away(database: &Database) -> Self {
+    pub(crate) async fn take_away(database: &Database) -> Self {
         let connect = async |url: String| {
             let mut options = sea_orm::ConnectOptions::new(url);
             options.max_connections(1).sqlx_logging(false);
@@ -254,7 +255,7 @@ impl Store {
         }
     }
 
-    async fn give_back(self) {
+    pub(crate) async fn give_back(self) {
         match self {
             Self::Sqlite(connection) => {
                 connection.execute_unprepared("ROLLBACK").await.unwrap();

@@ -5,4 +5,5 @@ mod addresses;
 mod dkim;
 mod format;
 mod http;
+mod provider;
 mod unsubscribe;

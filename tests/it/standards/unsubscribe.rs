@@ -1,1 +1,0 @@
-//! One-click unsubscribe (U).
