@@ -21,7 +21,7 @@ use tidings::decision::Class;
 use tidings::id::{BrandId, ContentId, DeliveryId, RecipientId, TopicId};
 use tidings::link::KeyRing;
 use tidings::mailbox::Mailbox;
-use tidings::message::{Addressee, Compiled, Frozen, Sender, compose};
+use tidings::message::{Addressee, Compiled, DkimKeys, Frozen, Sender, compose};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -262,6 +262,7 @@ fn composing() -> Outcome<()> {
     })?;
     let base_url = "https://mail.example.com/".parse()?;
     let link_keys = KeyRing::parse(&KeyRing::new_key())?;
+    let dkim = DkimKeys::default();
     let sender = Sender {
         brand: &brand,
         topic: &topic,
@@ -269,6 +270,7 @@ fn composing() -> Outcome<()> {
         link_keys: &link_keys,
         default_bounce_domain: None,
         inbound_domain: None,
+        dkim: &dkim,
     };
     let address = EmailAddress::parse("zoe@people.example.com")?;
     let address_hash = AddressKey::generate().hash(&address);

@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::config::Settings;
 use crate::db::{Db, DbSetupError};
 use crate::link::{KeyRing, KeyRingError};
+use crate::message::{DkimKeys, KeyError};
 
 mod keys;
 
@@ -30,6 +31,8 @@ pub struct Shared {
     pub link_keys: KeyRing,
     /// The key of the address hash.
     pub address_key: AddressKey,
+    /// The keys that sign mail.
+    pub dkim_keys: DkimKeys,
 }
 
 /// Why the program cannot start: one sentence that says what to do.
@@ -74,6 +77,26 @@ pub enum SetupError {
         "TIDINGS_ADDRESS_KEY must be set: this database was made with a key that it does not keep itself"
     )]
     NoAddressKey,
+    /// A file of a key that signs mail cannot be read.
+    #[error("{name}: the file {file} cannot be read: {why}; check the path and who may read it")]
+    DkimKeyFile {
+        /// What the settings call it.
+        name: String,
+        /// Its path.
+        file: String,
+        /// What the operating system says.
+        why: std::io::Error,
+    },
+    /// What a file holds cannot sign mail.
+    #[error("{name}: the file {file} {why}")]
+    DkimKey {
+        /// What the settings call it.
+        name: String,
+        /// Its path.
+        file: String,
+        /// What is wrong with it, and what to do.
+        why: KeyError,
+    },
     /// What the database holds as the address key is none.
     #[error("the address key in the database is damaged; restore the settings table from your backup")]
     DamagedAddressKey,
@@ -81,8 +104,14 @@ pub enum SetupError {
 
 impl App {
     /// Puts it together.
-    pub fn new(db: Db, settings: Settings, link_keys: KeyRing, address_key: AddressKey) -> Self {
-        Self(Arc::new(Shared { db, settings, link_keys, address_key }))
+    pub fn new(
+        db: Db,
+        settings: Settings,
+        link_keys: KeyRing,
+        address_key: AddressKey,
+        dkim_keys: DkimKeys,
+    ) -> Self {
+        Self(Arc::new(Shared { db, settings, link_keys, address_key, dkim_keys }))
     }
 
     /// Opens the database that the settings name, migrates it (or only checks that it is up to date), and finds or makes
@@ -115,6 +144,7 @@ impl App {
         migrate: bool,
         clock: Clock,
     ) -> Result<Self, SetupError> {
+        let dkim_keys = keys::dkim_keys(&settings)?;
         let db = Db::open_with_clock(settings.database_url.expose_secret(), clock).await?;
         if migrate {
             db.migrate().await?;
@@ -123,7 +153,7 @@ impl App {
         }
         let link_keys = keys::link_keys(&db, &settings).await?;
         let address_key = keys::address_key(&db, &settings).await?;
-        Ok(Self::new(db, settings, link_keys, address_key))
+        Ok(Self::new(db, settings, link_keys, address_key, dkim_keys))
     }
 }
 

@@ -11,9 +11,11 @@ use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 use url::{Host, Url};
 
+mod dkim;
 mod sources;
 mod values;
 
+pub use dkim::DkimEntry;
 pub use sources::NAMES;
 pub(crate) use values::{MAX_BASE_URL, decode_key};
 
@@ -59,6 +61,8 @@ pub struct Settings {
     /// `TIDINGS_TRUSTED_PROXIES`: addresses or networks whose `X-Forwarded-For` counts. Checked and kept; so far nothing
     /// depends on a client's address.
     pub trusted_proxies: Vec<IpNet>,
+    /// `[[dkim]]`, `TIDINGS_DKIM`: the keys that sign mail.
+    pub dkim: Vec<DkimEntry>,
 }
 
 impl Settings {
@@ -84,6 +88,7 @@ impl Settings {
             inbound_listen: None,
             inbound_domain: None,
             trusted_proxies: Vec::new(),
+            dkim: Vec::new(),
         }
     }
 
@@ -217,6 +222,7 @@ mod tests {
             ("TIDINGS_INBOUND_DOMAIN", "no_domain"),
             ("TIDINGS_INBOUND_LISTEN", "25"),
             ("TIDINGS_TRUSTED_PROXIES", "10.0.0.0/99"),
+            ("TIDINGS_DKIM", "example.com:s1"),
             ("TIDINGS_LISTEN", ""),
         ] {
             let error = load("", &[(name, value)], &[]).unwrap_err();
@@ -276,7 +282,8 @@ mod tests {
         let example = include_str!("../tidings.example.toml");
         load(example, &[], &[]).unwrap();
         for name in NAMES {
-            assert!(example.contains(&format!("{name} = ")), "{name} is missing from tidings.example.toml");
+            let there = example.contains(&format!("{name} = ")) || example.contains(&format!("[[{name}]]"));
+            assert!(there, "{name} is missing from tidings.example.toml");
         }
     }
 }

@@ -23,8 +23,9 @@ use crate::app::{App, SetupError};
 use crate::clock::Clock;
 use crate::config::{ConfigError, Settings};
 use crate::mailbox::Mailbox;
+use crate::message::alignment;
 use crate::relay::{Outcome, Relay, RelayUrlError, Timeouts};
-use crate::{campaign, delivery, web};
+use crate::{brand, campaign, delivery, web};
 
 /// How long open HTTP requests may take to finish once the process is to stop.
 const FAREWELL: Duration = Duration::from_secs(10);
@@ -139,6 +140,7 @@ pub async fn start(mut settings: Settings, parts: Parts) -> Result<Running, Star
     let addr = listener.local_addr().map_err(|error| StartError::Listen(listen, error))?;
     settings.bound_to(addr);
     let app = App::open_with_clock(settings, parts.migrate, parts.clock).await?;
+    check_alignment(&app).await?;
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
     let mut router =
@@ -163,6 +165,36 @@ pub async fn start(mut settings: Settings, parts: Parts) -> Result<Running, Star
     tasks.spawn(serve_http(listener, router, parts.head_within, stop.clone()));
     tasks.close();
     Ok(Running { addr, app, mailbox, stop, tasks })
+}
+
+/// Looks at what brands would send: an envelope domain of the settings that every receiver would hold against their mail
+/// is refused. One of a brand's own is only told of, since it is changed through the API, which has to run for that.
+async fn check_alignment(app: &App) -> Result<(), StartError> {
+    const PAGE: u64 = 500;
+    let default = app.settings.bounce_domain.as_deref();
+    let mut after: Option<String> = None;
+    loop {
+        let brands = brand::rows::list(app.db.reads(), None, after.as_deref(), PAGE).await;
+        let brands = brands.map_err(SetupError::from)?;
+        for brand in &brands {
+            match alignment::check(brand, default, &app.dkim_keys) {
+                Ok(()) => {}
+                Err(misaligned) if misaligned.own => {
+                    tracing::warn!(brand = brand.slug, "its bounce_domain {misaligned}");
+                }
+                Err(misaligned) => {
+                    return Err(StartError::Config(ConfigError(format!(
+                        "TIDINGS_BOUNCE_DOMAIN cannot be used for brand {}: {misaligned}",
+                        brand.slug
+                    ))));
+                }
+            }
+        }
+        match brands.into_iter().last() {
+            Some(last) => after = Some(last.slug),
+            None => return Ok(()),
+        }
+    }
 }
 
 /// Serves until SIGTERM or SIGINT.

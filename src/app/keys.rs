@@ -1,13 +1,13 @@
-//! Finding or making the keys: those that sign links, and the one of the address hash.
+//! Finding or making the keys: those that sign links, the one of the address hash, and those that sign mail.
 //!
 //! Two processes that start at once end up with the same keys. No key is ever printed.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use uuid::Uuid;
 
 use super::SetupError;
@@ -15,6 +15,7 @@ use crate::address::AddressKey;
 use crate::config::{Settings, decode_key};
 use crate::db::Db;
 use crate::link::KeyRing;
+use crate::message::DkimKeys;
 
 /// The row that says that a file of link keys was made beside this database.
 const LINK_KEYS_MADE: &str = "link_keys_made";
@@ -70,6 +71,41 @@ async fn own_address_key(db: &Db) -> Result<AddressKey, SetupError> {
         Some((&CHECK_VALUE, _)) => Err(SetupError::NoAddressKey),
         _ => Err(SetupError::DamagedAddressKey),
     }
+}
+
+/// Longest file of a private key in octets.
+const MAX_KEY_FILE: u64 = 64 * 1024;
+
+/// Reads the keys that sign mail.
+pub(super) fn dkim_keys(settings: &Settings) -> Result<DkimKeys, SetupError> {
+    let mut keys = DkimKeys::default();
+    for entry in &settings.dkim {
+        let (name, file) = (entry.key_file_name(), entry.key_file.display().to_string());
+        let pem = match private_file(&entry.key_file) {
+            Ok(pem) => pem,
+            Err(why) => return Err(SetupError::DkimKeyFile { name, file, why }),
+        };
+        keys.add(&entry.domain, &entry.selector, pem.expose_secret()).map_err(|why| SetupError::DkimKey {
+            name,
+            file,
+            why,
+        })?;
+    }
+    Ok(keys)
+}
+
+/// What a file holds that others should not read; warns when they can.
+fn private_file(path: &Path) -> io::Result<SecretSlice<u8>> {
+    let file = File::open(path)?;
+    if file.metadata()?.permissions().mode() & 0o007 != 0 {
+        tracing::warn!(
+            file = %path.display(),
+            "everyone on this machine may read or write a private key; take that away with chmod o-rwx"
+        );
+    }
+    let mut held = Vec::new();
+    file.take(MAX_KEY_FILE).read_to_end(&mut held)?;
+    Ok(SecretSlice::from(held))
 }
 
 fn marked(mark: u8, value: &[u8]) -> Vec<u8> {

@@ -6,10 +6,10 @@ use std::path::Path;
 
 use secrecy::SecretString;
 
-use super::{ConfigError, FILE};
+use super::{ConfigError, FILE, dkim};
 
 /// The names of all settings as the file spells them; a variable is `TIDINGS_` and the name in capitals.
-pub const NAMES: [&str; 15] = [
+pub const NAMES: [&str; 16] = [
     "database_url",
     "listen",
     "base_url",
@@ -25,6 +25,7 @@ pub const NAMES: [&str; 15] = [
     "inbound_listen",
     "inbound_domain",
     "trusted_proxies",
+    "dkim",
 ];
 
 /// Variables that begin alike and are no settings: what is logged, and where the tests find PostgreSQL.
@@ -38,11 +39,15 @@ pub(super) struct Given {
 
 /// What was given, the last one that speaks wins.
 #[derive(Default)]
-pub(super) struct Sources(BTreeMap<&'static str, Given>);
+pub(super) struct Sources {
+    values: BTreeMap<&'static str, Given>,
+    /// The one setting that is a list of tables.
+    pub(super) dkim: Vec<dkim::Raw>,
+}
 
 impl Sources {
     pub(super) fn get(&self, name: &str) -> Option<&Given> {
-        self.0.get(name)
+        self.values.get(name)
     }
 
     pub(super) fn add_file(&mut self, file: Option<&Path>) -> Result<(), ConfigError> {
@@ -69,13 +74,17 @@ impl Sources {
                     "{shown} has a setting {key:?} that Tidings does not know; see tidings.example.toml for those it knows"
                 )));
             };
+            if name == "dkim" {
+                self.dkim = dkim::from_file(&shown, &value)?;
+                continue;
+            }
             let called = format!("{name} in {shown} ({})", variable(name));
             let value = plain(name, &value).ok_or_else(|| {
                 ConfigError(format!(
                     "{called} cannot be used: it must be a text or a number, and only trusted_proxies a list"
                 ))
             })?;
-            self.0.insert(name, Given { value: SecretString::from(value), called });
+            self.values.insert(name, Given { value: SecretString::from(value), called });
         }
         Ok(())
     }
@@ -97,7 +106,11 @@ impl Sources {
             };
             let value =
                 value.into_string().map_err(|_| ConfigError(format!("{key} is not UTF-8; set it again")))?;
-            self.0.insert(name, Given { value: SecretString::from(value), called: key.to_owned() });
+            if name == "dkim" {
+                self.dkim = dkim::from_variable(key, &value)?;
+                continue;
+            }
+            self.values.insert(name, Given { value: SecretString::from(value), called: key.to_owned() });
         }
         Ok(())
     }
@@ -105,7 +118,7 @@ impl Sources {
     pub(super) fn add_flags(&mut self, flags: &[(&'static str, String)]) {
         for (name, value) in flags {
             let called = format!("--{}", name.replace('_', "-"));
-            self.0.insert(name, Given { value: SecretString::from(value.clone()), called });
+            self.values.insert(name, Given { value: SecretString::from(value.clone()), called });
         }
     }
 }

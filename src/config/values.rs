@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::sources::{Given, Sources};
-use super::{ConfigError, Settings, is_loopback};
+use super::{ConfigError, Settings, dkim, is_loopback};
 
 pub(super) const WORKER_CONNECTIONS: u16 = 16;
 pub(super) const OPT_OUT_WAIT: Duration = Duration::from_secs(5);
@@ -47,6 +47,7 @@ pub(super) fn settings(sources: &Sources) -> Result<Settings, ConfigError> {
         inbound_listen: inbound_listen(sources)?,
         inbound_domain: domain(sources, "inbound_domain")?,
         trusted_proxies: networks(sources)?,
+        dkim: dkim::entries(&sources.dkim)?,
     })
 }
 

@@ -6,7 +6,7 @@ use url::Url;
 
 use super::footing::{Footing, complete_html, complete_text};
 use super::headers::{self, Bodies, Parties, one_line};
-use super::{Compiled, ComposeError, html};
+use super::{Compiled, ComposeError, DkimKeys, html};
 use crate::address::{AddressHash, EmailAddress};
 use crate::brand::{Brand, Topic};
 use crate::clock::Timestamp;
@@ -22,7 +22,7 @@ pub struct Message {
     pub envelope_to: String,
     /// The `Message-ID` without angle brackets: the same over all attempts.
     pub message_id: String,
-    /// Header and body, CRLF lines, not dot-stuffed.
+    /// Header and body, CRLF lines, not dot-stuffed, signed by each key of the From domain.
     pub bytes: Vec<u8>,
 }
 
@@ -41,6 +41,8 @@ pub struct Sender<'a> {
     pub default_bounce_domain: Option<&'a str>,
     /// Domain whose `unsubscribe@` takes refusals by mail; none offers no `mailto:`.
     pub inbound_domain: Option<&'a str>,
+    /// The keys that sign mail; those of the From domain sign this one.
+    pub dkim: &'a DkimKeys,
 }
 
 /// Who gets it.
@@ -73,7 +75,7 @@ const MAX_HTML: usize = 1024 * 1024;
 /// Longest text part in octets.
 const MAX_TEXT: usize = 512 * 1024;
 
-/// Makes the message of one delivery. `date` goes into `Date` and into the links, so give the same one on every
+/// Makes the message of one delivery and signs it. `date` goes into `Date`, the links and the signatures, so give the same one on every
 /// attempt: the time the delivery was first begun, or of now when it never was.
 ///
 /// # Errors
@@ -87,7 +89,7 @@ pub fn compose(
 ) -> Result<Message, ComposeError> {
     let rendered = render(content, sender, addressee, delivery, date)?;
     let parties = Parties::new(sender, addressee, content.frozen().reply_to.as_deref())?;
-    let bytes = headers::build(
+    let built = headers::build(
         &parties,
         sender,
         content.frozen(),
@@ -96,6 +98,7 @@ pub fn compose(
         delivery,
         date,
     )?;
+    let bytes = sender.dkim.sign(built, parties.from_domain(), date)?;
     let (envelope_from, envelope_to) = parties.envelope(sender, delivery);
     Ok(Message { envelope_from, envelope_to, message_id: parties.message_id(delivery), bytes })
 }

@@ -73,6 +73,11 @@ impl Parties {
         (format!("{local}@{}", self.bounce_domain), self.to_wire.clone())
     }
 
+    /// The domain of From, as an A-label.
+    pub(super) fn from_domain(&self) -> &str {
+        &self.from_domain
+    }
+
     /// The Message-ID, without brackets: of the delivery, so the same on every attempt.
     pub(super) fn message_id(&self, delivery: DeliveryId) -> String {
         format!("{delivery}@{}", self.from_domain)

@@ -5,9 +5,11 @@
 //! octets, so every attempt hands over the same message. A message that can be refused cannot be built without its
 //! unsubscribe link. Nothing here sends, and only `rows.rs` knows the database.
 
+pub mod alignment;
 pub mod api;
 mod compose;
 mod content;
+mod dkim;
 mod error;
 mod footing;
 mod headers;
@@ -18,4 +20,5 @@ mod text_part;
 
 pub use compose::{Addressee, Message, Sender, compose};
 pub use content::{Compiled, Frozen, Partial};
+pub use dkim::{DkimKeys, KeyError};
 pub use error::{ComposeError, Part, TemplateError};

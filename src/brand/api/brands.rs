@@ -13,6 +13,7 @@ use crate::app::App;
 use crate::brand::{Image, Logo, Mailbox, lint};
 use crate::clock::Timestamp;
 use crate::id::BrandId;
+use crate::message::alignment;
 use crate::web::{Caller, FieldError, Json, List, Paging, Path, Problem, check};
 
 /// Most origins of a brand.
@@ -52,7 +53,8 @@ pub(super) struct BrandBody {
     website: Option<String>,
     /// What this brand's links begin with, https unless loopback.
     base_url: Option<String>,
-    /// Domain of this brand's envelope senders.
+    /// Domain of this brand's envelope senders; of the organization of `from` and `notice_from`, unless a DKIM key signs
+    /// for these.
     bounce_domain: Option<String>,
     /// Colour of its pages and mail, `#rrggbb`.
     color: Option<String>,
@@ -202,6 +204,7 @@ pub(super) async fn put_brand(
     }
     let kept = kept_logo(&app, &slug, body.logo.as_deref()).await?;
     let (wanted, image) = checked_brand(slug, body, kept)?;
+    check_alignment(&app, &wanted)?;
     let txn = app.db.begin().await?;
     if let Some(image) = image {
         rows::keep_logo(&txn, &app.db, image).await?;
@@ -254,6 +257,18 @@ async fn kept_logo(app: &App, slug: &str, text: Option<&str>) -> Result<Option<L
     let bases = [program.as_str(), stored.as_ref().map_or(program.as_str(), |brand| brand.base(program))];
     let Some(logo) = Logo::at(text, &bases) else { return Ok(None) };
     Ok(rows::logo(on, &logo).await?.map(|_| logo))
+}
+
+/// Refuses what every receiver that checks DMARC would refuse.
+fn check_alignment(app: &App, brand: &Brand) -> Result<(), Problem> {
+    let default = app.settings.bounce_domain.as_deref();
+    alignment::check(brand, default, &app.dkim_keys).map_err(|misaligned| {
+        let which = if misaligned.own { "" } else { "is empty, so TIDINGS_BOUNCE_DOMAIN is used, and " };
+        Problem::fields(vec![FieldError {
+            pointer: "/bounce_domain".to_owned(),
+            reason: format!("{which}{misaligned}"),
+        }])
+    })
 }
 
 fn checked_brand(

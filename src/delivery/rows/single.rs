@@ -126,6 +126,7 @@ pub async fn rehearse(
         link_keys,
         default_bounce_domain: app.settings.bounce_domain.as_deref(),
         inbound_domain: app.settings.inbound_domain.as_deref(),
+        dkim: &app.dkim_keys,
     };
     let now = app.db.clock().now();
     aside(frozen, || Ok(compose(&Compiled::new(frozen)?, &sender, &addressee, single.id, now)?))

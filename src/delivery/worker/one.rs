@@ -230,6 +230,7 @@ impl Desk {
             link_keys: &self.app.link_keys,
             default_bounce_domain: self.app.settings.bounce_domain.as_deref(),
             inbound_domain: self.app.settings.inbound_domain.as_deref(),
+            dkim: &self.app.dkim_keys,
         };
         let addressee = Addressee {
             recipient: held.recipient_id,

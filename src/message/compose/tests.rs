@@ -19,6 +19,7 @@ struct World {
     topic: Topic,
     base_url: Url,
     keys: KeyRing,
+    dkim: DkimKeys,
     address: EmailAddress,
     hash: AddressHash,
     recipient: RecipientId,
@@ -67,6 +68,7 @@ fn world(class: Class) -> World {
         topic,
         base_url: Url::parse("https://mail.acme.example/").unwrap(),
         keys: KeyRing::parse(&KeyRing::new_key()).unwrap(),
+        dkim: DkimKeys::default(),
         address: EmailAddress::parse("Zoë.Q@BÜCHER.example".replace('ë', "e").as_str()).unwrap(),
         hash: AddressHash(vec![7; AddressHash::LEN]),
         recipient: RecipientId::new(),
@@ -113,6 +115,7 @@ impl World {
             link_keys: &self.keys,
             default_bounce_domain: None,
             inbound_domain,
+            dkim: &self.dkim,
         };
         let addressee = Addressee {
             recipient: self.recipient,
@@ -282,6 +285,7 @@ fn the_names_of_the_interface_are_always_defined_and_empty_when_not_known() {
             link_keys: &world.keys,
             default_bounce_domain: None,
             inbound_domain: None,
+            dkim: &world.dkim,
         };
         let at = Timestamp(1_800_000_000_000_000);
         let message =
