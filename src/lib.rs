@@ -93,6 +93,7 @@ pub mod campaign;
 pub mod access;
 pub mod cli;
 pub mod mailbox;
+pub mod receiver;
 pub mod serve;
 pub mod web;
 

@@ -24,8 +24,9 @@ use crate::clock::Clock;
 use crate::config::{ConfigError, Settings};
 use crate::mailbox::Mailbox;
 use crate::message::alignment;
+use crate::receiver::Limits;
 use crate::relay::{Outcome, Relay, RelayUrlError, Timeouts};
-use crate::{brand, campaign, delivery, web};
+use crate::{brand, campaign, delivery, opt_out, web};
 
 /// How long open HTTP requests may take to finish once the process is to stop.
 const FAREWELL: Duration = Duration::from_secs(10);
@@ -52,6 +53,8 @@ pub struct Parts {
     pub clock: Clock,
     /// How long an HTTP client may take for the head of a request, the wait on a kept connection included.
     pub head_within: Duration,
+    /// What is too much for those who send mail that unsubscribes.
+    pub inbound_limits: Limits,
 }
 
 impl Default for Parts {
@@ -63,6 +66,7 @@ impl Default for Parts {
             timeouts: Timeouts::default(),
             clock: Clock::default(),
             head_within: HEAD_WITHIN,
+            inbound_limits: opt_out::worker::LIMITS,
         }
     }
 }
@@ -84,6 +88,11 @@ pub enum StartError {
         "cannot listen on {0}: {1}; choose another address with TIDINGS_LISTEN, or stop what uses this one"
     )]
     Listen(SocketAddr, std::io::Error),
+    /// The address that takes mail cannot be had.
+    #[error(
+        "cannot take mail on {0}: {1}; choose another address with TIDINGS_INBOUND_LISTEN, or stop what uses this one"
+    )]
+    Inbound(SocketAddr, std::io::Error),
     /// The embedded mailbox cannot listen.
     #[error(
         "the embedded mailbox cannot listen on a port of loopback: {0}; set TIDINGS_RELAY_URL to a relay"
@@ -107,6 +116,8 @@ pub enum StartError {
 pub struct Running {
     /// Where it listens.
     pub addr: SocketAddr,
+    /// Where it takes mail that unsubscribes.
+    pub inbound: Option<SocketAddr>,
     /// What its parts share.
     pub app: App,
     /// The embedded mailbox, where it takes the relay's place.
@@ -139,6 +150,7 @@ pub async fn start(mut settings: Settings, parts: Parts) -> Result<Running, Star
     let listener = TcpListener::bind(listen).await.map_err(|error| StartError::Listen(listen, error))?;
     let addr = listener.local_addr().map_err(|error| StartError::Listen(listen, error))?;
     settings.bound_to(addr);
+    let inbound = if parts.web { bind_inbound(&settings).await? } else { None };
     let app = App::open_with_clock(settings, parts.migrate, parts.clock).await?;
     check_alignment(&app).await?;
     let stop = CancellationToken::new();
@@ -162,9 +174,27 @@ pub async fn start(mut settings: Settings, parts: Parts) -> Result<Running, Star
         tasks.spawn(delivery::worker::run(app.clone(), relay, stop.clone()));
         tasks.spawn(run_campaigns(app.clone(), stop.clone()));
     }
+    let mut inbound_addr = None;
+    if let Some((listener, addr, domain)) = inbound {
+        inbound_addr = Some(addr);
+        let intake =
+            opt_out::worker::run(app.clone(), domain, listener, parts.inbound_limits, stop.clone());
+        tasks.spawn(intake);
+    }
     tasks.spawn(serve_http(listener, router, parts.head_within, stop.clone()));
     tasks.close();
-    Ok(Running { addr, app, mailbox, stop, tasks })
+    Ok(Running { addr, inbound: inbound_addr, app, mailbox, stop, tasks })
+}
+
+/// Where mail that unsubscribes is taken, and for which domain; none when the settings name none.
+async fn bind_inbound(settings: &Settings) -> Result<Option<(TcpListener, SocketAddr, String)>, StartError> {
+    let (Some(listen), Some(domain)) = (settings.inbound_listen, settings.inbound_domain.clone()) else {
+        return Ok(None);
+    };
+    let refused = |error| StartError::Inbound(listen, error);
+    let listener = TcpListener::bind(listen).await.map_err(refused)?;
+    let addr = listener.local_addr().map_err(refused)?;
+    Ok(Some((listener, addr, domain)))
 }
 
 /// Looks at what brands would send: an envelope domain of the settings that every receiver would hold against their mail
@@ -204,7 +234,8 @@ async fn check_alignment(app: &App) -> Result<(), StartError> {
 pub async fn run(settings: Settings, parts: Parts) -> Result<(), StartError> {
     let running = start(settings, parts).await?;
     let mailbox = running.mailbox.as_ref().map(|_| format!("http://{}/mailbox", running.addr));
-    tracing::info!(address = %running.addr, mailbox, "listening");
+    let inbound = running.inbound.map(tracing::field::display);
+    tracing::info!(address = %running.addr, inbound, mailbox, "listening");
     until_signal().await;
     tracing::info!(
         tasks = running.tasks(),

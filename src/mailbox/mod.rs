@@ -6,7 +6,6 @@
 
 mod api;
 mod pages;
-mod receiver;
 mod store;
 mod view;
 
@@ -22,9 +21,11 @@ use axum::response::{IntoResponse, Response};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::config::is_loopback;
+use crate::receiver::{self, Limits, Mail, Manners, Reply, Taker};
 
 pub use store::Received;
 use store::Store;
@@ -45,6 +46,17 @@ impl Drop for Inner {
     }
 }
 
+impl Taker for Arc<Store> {
+    fn recipient(&self, _: &str) -> Result<(), Reply> {
+        Ok(())
+    }
+
+    async fn take(&self, mail: Mail) -> Reply {
+        let id = self.add(mail.from, mail.to, mail.bytes);
+        format!("250 2.0.0 kept as {id}").into()
+    }
+}
+
 impl Mailbox {
     /// Starts it on a free port of the loopback interface.
     ///
@@ -54,7 +66,13 @@ impl Mailbox {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let addr = listener.local_addr()?;
         let store = Arc::new(Store::new());
-        let task = tokio::spawn(receiver::serve(listener, Arc::clone(&store))).abort_handle();
+        let manners = Manners {
+            name: "mailbox.tidings".to_owned(),
+            words: "keeps everything, delivers nothing and shows it at /mailbox",
+            limits: Limits::default(),
+        };
+        let serving = receiver::serve(listener, Arc::clone(&store), manners, CancellationToken::new());
+        let task = tokio::spawn(serving).abort_handle();
         Ok(Self(Arc::new(Inner { addr, store, task })))
     }
 

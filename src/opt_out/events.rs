@@ -78,6 +78,8 @@ pub enum Channel {
     OneClick,
     /// The page behind a link.
     Page,
+    /// A mail to the address that messages offer besides the link.
+    Mailto,
     /// A telephone call.
     Phone,
     /// A letter.
@@ -96,6 +98,7 @@ words! {
     Channel, "channel; use phone, letter, email, in_person or api",
     OneClick = "one_click",
     Page = "page",
+    Mailto = "mailto",
     Phone = "phone",
     Letter = "letter",
     Email = "email",

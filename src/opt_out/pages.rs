@@ -15,11 +15,12 @@ use sea_orm::DbErr;
 use serde_json::{Value, json};
 use std::time::Duration;
 
+use super::by_link::{self, ACTOR, scopes};
 use super::events::stands_already;
 use super::form::{AskedScope, Form};
 use super::rows::{self, Undone};
 use super::words::OptOutAnswer;
-use super::{Channel, OptOut, Scope, Stood};
+use super::{Channel, Scope, Stood};
 use crate::address::mask;
 use crate::app::App;
 use crate::brand::{self, Brand, Topic};
@@ -37,8 +38,6 @@ const MAX_BODY: usize = 64 * 1024;
 /// How long a body may take to arrive; what came until then counts.
 const BODY_TIME: Duration = Duration::from_secs(10);
 const METHODS: &str = "GET, HEAD, OPTIONS, POST";
-/// Who is recorded: whoever holds the link.
-const ACTOR: &str = "link";
 
 /// `/u/{token}`.
 pub fn router() -> Router<App> {
@@ -119,7 +118,7 @@ impl Subject {
     }
 
     fn default_scope(&self) -> AskedScope {
-        AskedScope::from_word(&self.brand.one_click_scope).unwrap_or(AskedScope::All)
+        by_link::one_click_scope(&self.brand)
     }
 
     /// A page about it: what every text may name, and `more`.
@@ -134,16 +133,6 @@ impl Subject {
         }
         let page = Page { template, title, look: &self.look, choice: self.choice, data };
         page::respond(StatusCode::OK, page, self.https)
-    }
-}
-
-/// What an opt-out through this link covers: what is asked, and always the topic of the message.
-fn scopes(link: &Link, asked: AskedScope) -> Vec<Scope> {
-    let topic = Scope::Topic(link.brand, link.topic);
-    match asked {
-        AskedScope::All => vec![Scope::All, topic],
-        AskedScope::Brand => vec![Scope::Brand(link.brand), topic],
-        AskedScope::Topic => vec![topic],
     }
 }
 
@@ -189,16 +178,7 @@ async fn act(
     let asked = form.scope.unwrap_or_else(|| subject.default_scope());
     let scopes = scopes(link, asked);
     let channel = if form.page { Channel::Page } else { Channel::OneClick };
-    let opt_out = OptOut {
-        address_hash: link.address_hash.clone(),
-        scopes: scopes.clone(),
-        channel,
-        complaint: false,
-        note: None,
-        requested_at: None,
-        delivery: Some(link.delivery),
-        actor: ACTOR.to_owned(),
-    };
+    let opt_out = by_link::opt_out(link, asked, channel);
     let answer = fence::opt_out(app, &opt_out, arrived).await?;
     if form.undo {
         // The narrower opt-out is recorded before the wider one goes, so that nothing begins in between.
