@@ -177,8 +177,7 @@ pub async fn start(mut settings: Settings, parts: Parts) -> Result<Running, Star
     let mut inbound_addr = None;
     if let Some((listener, addr, domain)) = inbound {
         inbound_addr = Some(addr);
-        let intake =
-            opt_out::worker::run(app.clone(), domain, listener, parts.inbound_limits, stop.clone());
+        let intake = opt_out::worker::run(app.clone(), domain, listener, parts.inbound_limits, stop.clone());
         tasks.spawn(intake);
     }
     tasks.spawn(serve_http(listener, router, parts.head_within, stop.clone()));

@@ -105,14 +105,17 @@ pub(crate) fn read(mail: &Mail, domain: &str, keys: &KeyRing) -> Result<Vec<Link
 fn idle(name: &str, raw: &str) -> Option<Idle> {
     let name = name.to_ascii_lowercase();
     // Up to a parameter or a comment; RFC 3834 §5 puts none before the keyword.
-    let word = raw.trim().split([';', '(', ' ', '\t', '\r', '\n']).next().unwrap_or_default().to_ascii_lowercase();
+    let word =
+        raw.trim().split([';', '(', ' ', '\t', '\r', '\n']).next().unwrap_or_default().to_ascii_lowercase();
     match name.as_str() {
         "auto-submitted" if !matches!(word.as_str(), "" | "no") => Some(Idle::Automatic),
         // `bulk`, `junk` and `list` alone do not tell an answering machine from a person behind an odd gateway, and
         // RFC 3834 §3.1.8 gives them no meaning. Not to heed a person's signed refusal is the worse error.
         "precedence" if matches!(word.as_str(), "auto_reply" | "auto-reply") => Some(Idle::Automatic),
         "x-auto-response-suppress" if !matches!(word.as_str(), "" | "none") => Some(Idle::Automatic),
-        "x-autoreply" | "x-auto-reply" | "x-autorespond" | "x-autoresponder" if !matches!(word.as_str(), "" | "no") => {
+        "x-autoreply" | "x-auto-reply" | "x-autorespond" | "x-autoresponder"
+            if !matches!(word.as_str(), "" | "no") =>
+        {
             Some(Idle::Automatic)
         }
         "content-type" if matches!(word.as_str(), "multipart/report" | "message/delivery-status") => {
@@ -128,7 +131,8 @@ fn idle(name: &str, raw: &str) -> Option<Idle> {
 /// The link in a text: a piece of the characters that tokens are made of, or some in a row, where folding has broken it.
 fn find(text: &str, keys: &KeyRing) -> Option<Link> {
     let is_token = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    let pieces: Vec<&str> = text.split(|c| !is_token(c)).filter(|piece| !piece.is_empty()).take(MAX_WORDS).collect();
+    let pieces: Vec<&str> =
+        text.split(|c| !is_token(c)).filter(|piece| !piece.is_empty()).take(MAX_WORDS).collect();
     let read = |token: &str| Link::from_token(token, Purpose::Unsubscribe, keys).ok();
     for begin in (0..pieces.len()).filter(|&at| pieces[at].len() >= MIN_PIECE) {
         let mut token = Cow::Borrowed(pieces[begin]);
@@ -188,7 +192,13 @@ mod tests {
         let (b, c) = rest.split_at(70);
         let word = |text: &str| format!("=?utf-8?B?{}?=", STANDARD.encode(text));
         let quoted = t.replace('_', "=5F");
-        let (quoted_a, quoted_b) = quoted.split_at(quoted.char_indices().map(|(at, _)| at).find(|&at| at > 60 && !quoted[at - 2..at].contains('=')).unwrap());
+        let (quoted_a, quoted_b) = quoted.split_at(
+            quoted
+                .char_indices()
+                .map(|(at, _)| at)
+                .find(|&at| at > 60 && !quoted[at - 2..at].contains('='))
+                .unwrap(),
+        );
         for subject in [
             format!("Subject: {t}"),
             format!("SUBJECT:{t}"),
@@ -210,7 +220,9 @@ mod tests {
             format!("Subject: =?us-ascii?Q?{quoted_a}?=\r\n =?us-ascii?q?{quoted_b}?="),
             format!("Subject: nothing\r\nSubject: {t}"),
             format!("X-Odd: \r\nAuto-Submitted: no\r\nSubject: {t}"),
-            format!("Auto-Submitted: no (a person)\r\nPrecedence: bulk\r\nX-Auto-Response-Suppress: None\r\nSubject: {t}"),
+            format!(
+                "Auto-Submitted: no (a person)\r\nPrecedence: bulk\r\nX-Auto-Response-Suppress: None\r\nSubject: {t}"
+            ),
             format!("Content-Type: multipart/alternative; boundary=x\r\nSubject: {t}"),
         ] {
             assert_eq!(said(&subject), Ok(vec![link.clone()]), "{subject}");
@@ -221,7 +233,9 @@ mod tests {
     fn the_token_is_taken_from_the_address_too_and_several_count_each_once() {
         let (one, two) = (link(), link());
         let mut mail = mail(&format!("Subject: {}", two.to_token(&keys())));
-        mail.to = [&one, &one, &two].map(|link| format!("Unsubscribe+{}@LISTS.example.com", link.to_token(&keys()))).into();
+        mail.to = [&one, &one, &two]
+            .map(|link| format!("Unsubscribe+{}@LISTS.example.com", link.to_token(&keys())))
+            .into();
         assert_eq!(read(&mail, DOMAIN, &keys()), Ok(vec![one.clone(), two]));
         mail.bytes.clear();
         mail.to.truncate(1);
@@ -240,7 +254,10 @@ mod tests {
             ("X-Autoreply: yes", Idle::Automatic),
             ("X-Autorespond: Out of office", Idle::Automatic),
             ("Content-Type: multipart/report; report-type=delivery-status;\r\n boundary=x", Idle::Bounce),
-            ("Content-Type: Multipart/Report; report-type=disposition-notification; boundary=x", Idle::Bounce),
+            (
+                "Content-Type: Multipart/Report; report-type=disposition-notification; boundary=x",
+                Idle::Bounce,
+            ),
             ("Return-Path: <>", Idle::Bounce),
             ("X-Failed-Recipients: a@b.example", Idle::Bounce),
             ("List-Id: <dev.lists.example>", Idle::List),
@@ -260,7 +277,17 @@ mod tests {
         let flipped = format!("{}{}", &t[..t.len() - 1], if t.ends_with('A') { 'B' } else { 'A' });
         let other = link().to_token(&KeyRing::parse(&format!("k1:{}", STANDARD.encode([4; 32]))).unwrap());
         let page = Link { purpose: Purpose::Preferences, ..link() }.to_token(&keys());
-        for subject in [&t.to_lowercase(), &t.to_uppercase(), &t[1..], &t[..t.len() - 1], &flipped, &other, &page, "", "unsubscribe"] {
+        for subject in [
+            &t.to_lowercase(),
+            &t.to_uppercase(),
+            &t[1..],
+            &t[..t.len() - 1],
+            &flipped,
+            &other,
+            &page,
+            "",
+            "unsubscribe",
+        ] {
             assert_eq!(said(&format!("Subject: {subject}")), Err(Idle::NoToken), "{subject}");
         }
         assert_eq!(said(&format!("X-Subject: {t}\r\n\r\nSubject: {t}")), Err(Idle::NoToken));
@@ -271,7 +298,11 @@ mod tests {
 
     #[test]
     fn only_the_unsubscribe_addresses_of_the_domain_are_taken() {
-        for address in ["unsubscribe@lists.example.com", "UnSubscribe@Lists.Example.COM", "\"unsubscribe\"@lists.example.com"] {
+        for address in [
+            "unsubscribe@lists.example.com",
+            "UnSubscribe@Lists.Example.COM",
+            "\"unsubscribe\"@lists.example.com",
+        ] {
             assert_eq!(token_of(address, DOMAIN), Ok(None), "{address}");
         }
         assert_eq!(token_of("unsubscribe@BÜCHER.example", "xn--bcher-kva.example"), Ok(None));

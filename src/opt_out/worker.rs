@@ -69,7 +69,8 @@ impl Intake {
     async fn follow(&self, links: &[Link], arrived: Instant) -> Result<&'static str, DbErr> {
         for link in links {
             let brand = brand::rows::by_id(self.app.db.opt_out_reads(), link.brand).await?;
-            let brand = brand.ok_or_else(|| DbErr::RecordNotFound("the brand of an unsubscribe link".into()))?;
+            let brand =
+                brand.ok_or_else(|| DbErr::RecordNotFound("the brand of an unsubscribe link".into()))?;
             let asked = by_link::one_click_scope(&brand);
             let opt_out = by_link::opt_out(link, asked, Channel::Mailto);
             let answer = fence::opt_out(&self.app, &opt_out, arrived).await?;
