@@ -21,6 +21,7 @@ mod config;
 mod demo;
 mod fence;
 mod import;
+mod languages;
 mod logo;
 mod mailbox;
 mod message;
