@@ -12,6 +12,7 @@ use crate::address::AddressKey;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::db::{Db, DbSetupError};
+use crate::guesses::Guesses;
 use crate::link::{KeyRing, KeyRingError};
 use crate::message::{DkimKeys, KeyError};
 
@@ -33,6 +34,8 @@ pub struct Shared {
     pub address_key: AddressKey,
     /// The keys that sign mail.
     pub dkim_keys: DkimKeys,
+    /// The wrong links and keys that came.
+    pub guesses: Guesses,
 }
 
 /// Why the program cannot start: one sentence that says what to do.
@@ -111,7 +114,7 @@ impl App {
         address_key: AddressKey,
         dkim_keys: DkimKeys,
     ) -> Self {
-        Self(Arc::new(Shared { db, settings, link_keys, address_key, dkim_keys }))
+        Self(Arc::new(Shared { db, settings, link_keys, address_key, dkim_keys, guesses: Guesses::default() }))
     }
 
     /// Opens the database that the settings name, migrates it (or only checks that it is up to date), and finds or makes

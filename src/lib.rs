@@ -68,6 +68,7 @@ pub mod clock;
 pub mod colour;
 pub mod config;
 pub mod db;
+pub mod guesses;
 pub mod id;
 pub mod language;
 pub mod telemetry;

@@ -6,13 +6,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use axum::Router;
-use axum::serve::Listener;
-
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -28,11 +21,8 @@ use crate::receiver::Limits;
 use crate::relay::{Outcome, Relay, RelayUrlError, Timeouts};
 use crate::{brand, campaign, delivery, opt_out, web};
 
-/// How long open HTTP requests may take to finish once the process is to stop.
-const FAREWELL: Duration = Duration::from_secs(10);
-/// How long an HTTP client may take for the head of a request: enough for any that means it, and after it a silent one
-/// costs no file descriptor any more.
-const HEAD_WITHIN: Duration = Duration::from_secs(30);
+pub mod http;
+
 /// How long the relay may take to greet at the start before it counts as out of reach.
 const GREETING: Duration = Duration::from_secs(10);
 /// How often campaigns are looked at when there was nothing to do.
@@ -51,10 +41,10 @@ pub struct Parts {
     pub timeouts: Timeouts,
     /// The database's clock.
     pub clock: Clock,
-    /// How long an HTTP client may take for the head of a request, the wait on a kept connection included.
-    pub head_within: Duration,
     /// What is too much for those who send mail that unsubscribes.
     pub inbound_limits: Limits,
+    /// What HTTP clients may ask of the server's patience.
+    pub http: http::Limits,
 }
 
 impl Default for Parts {
@@ -65,8 +55,8 @@ impl Default for Parts {
             migrate: true,
             timeouts: Timeouts::default(),
             clock: Clock::default(),
-            head_within: HEAD_WITHIN,
             inbound_limits: opt_out::worker::LIMITS,
+            http: http::Limits::default(),
         }
     }
 }
@@ -180,7 +170,7 @@ pub async fn start(mut settings: Settings, parts: Parts) -> Result<Running, Star
         let intake = opt_out::worker::run(app.clone(), domain, listener, parts.inbound_limits, stop.clone());
         tasks.spawn(intake);
     }
-    tasks.spawn(serve_http(listener, router, parts.head_within, stop.clone()));
+    tasks.spawn(http::serve(listener, router, parts.http, stop.clone()));
     tasks.close();
     Ok(Running { addr, inbound: inbound_addr, app, mailbox, stop, tasks })
 }
@@ -312,37 +302,5 @@ async fn run_campaigns(app: App, stop: CancellationToken) {
             }
         };
         stop.run_until_cancelled(tokio::time::sleep(pause)).await;
-    }
-}
-
-/// Serves until asked to stop; then what is open may finish for a while. Unlike `axum::serve` it hangs up on clients that
-/// are slow to say what they want.
-async fn serve_http(
-    mut listener: TcpListener,
-    router: Router,
-    head_within: Duration,
-    stop: CancellationToken,
-) {
-    let mut server = http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(head_within);
-    let open = GracefulShutdown::new();
-    let ended = CancellationToken::new();
-    let _ends_them_all = ended.clone().drop_guard();
-    while let Some((stream, _)) = stop.run_until_cancelled(Listener::accept(&mut listener)).await {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "no TCP_NODELAY");
-        }
-        let service = TowerToHyperService::new(router.clone());
-        let connection = open.watch(server.serve_connection(TokioIo::new(stream), service));
-        let ended = ended.clone();
-        tokio::spawn(async move {
-            if let Some(Err(error)) = ended.run_until_cancelled(connection).await {
-                tracing::trace!(%error, "a connection ended badly");
-            }
-        });
-    }
-    drop(listener);
-    if tokio::time::timeout(FAREWELL, open.shutdown()).await.is_err() {
-        tracing::warn!("some requests were cut off");
     }
 }

@@ -31,6 +31,7 @@ use crate::language::Choice;
 use crate::link::{Link, Purpose};
 use crate::recipient;
 use crate::web::Problem;
+use crate::web::client::client_of;
 use crate::web::page::{self, Look, Page};
 
 /// Largest body read, in octets.
@@ -64,8 +65,14 @@ async fn unsubscribe(
     let link = token
         .ok()
         .and_then(|Path(token)| Link::from_token(&token, Purpose::Unsubscribe, &app.link_keys).ok());
-    let Some(link) = link else { return page::unknown_link(choice, https) };
     let json = wants_json(request.headers());
+    let Some(link) = link else {
+        let client = client_of(request.extensions(), request.headers(), &app.settings);
+        return match app.guesses.wrong(client, "link") {
+            Ok(()) => page::unknown_link(choice, https),
+            Err(wait) => slow_down(wait, json, choice, https),
+        };
+    };
     let form = if method == Method::POST {
         let Some(form) = read_form(request).await else {
             let data = json!({ "heading": "large.heading", "text": "large.text" });
@@ -341,6 +348,19 @@ fn accept_language(headers: &HeaderMap) -> String {
 
 fn message(status: StatusCode, title: &str, data: Value, choice: Choice, https: bool) -> Response {
     page::respond(status, Page { template: "message", title, look: &Look::default(), choice, data }, https)
+}
+
+/// Too many links that do not verify came from this client. Nothing is said about the link.
+fn slow_down(wait: Duration, json: bool, choice: Choice, https: bool) -> Response {
+    if json {
+        let mut response = Problem::too_many(wait).into_response();
+        page::secure(&mut response, None, https);
+        return response;
+    }
+    let data = json!({ "heading": "limited.heading", "text": "limited.text" });
+    let mut response = message(StatusCode::TOO_MANY_REQUESTS, "limited.title", data, choice, https);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs()));
+    response
 }
 
 /// Nothing was confirmed: try again.

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::Problem;
+use super::client::client_of;
 use crate::access;
 use crate::app::App;
 use crate::id::BrandId;
@@ -42,7 +43,7 @@ words! {
     Auditor = "auditor",
 }
 
-/// The holder of a key. An extractor: without a valid key the answer is 401.
+/// The holder of a key. An extractor: without a valid key the answer is 401, or 429 after many wrong ones.
 #[derive(Clone, Debug)]
 pub struct Caller {
     /// Who is recorded as having done it, such as `key:crm/1f2e3d4c5b` (name and prefix) or `cli`; one for each key.
@@ -83,7 +84,10 @@ impl Caller {
         {
             return Ok(Self { actor: "key:admin".to_owned(), role: Role::Admin, brand: None });
         }
-        let row = access::rows::key_of(app.db.reads(), key).await?.ok_or_else(Problem::unauthorized)?;
+        let Some(row) = access::rows::key_of(app.db.reads(), key).await? else {
+            let wrong = app.guesses.wrong(client_of(&parts.extensions, &parts.headers, &app.settings), "key");
+            return Err(wrong.map_or_else(Problem::too_many, |()| Problem::unauthorized()));
+        };
         let role = row.role.parse().map_err(|_| {
             tracing::error!(key = %row.id, "the role of an API key is none that this program knows");
             Problem::unauthorized()

@@ -2,6 +2,7 @@
 
 pub mod caller;
 pub mod check;
+pub mod client;
 mod health;
 mod idempotency;
 mod json;

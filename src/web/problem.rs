@@ -1,5 +1,7 @@
 //! Errors of the API: RFC 9457 `application/problem+json`.
 
+use std::time::Duration;
+
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use sea_orm::DbErr;
@@ -29,6 +31,9 @@ pub struct Problem {
     /// The fields that are wrong.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
+    /// What `Retry-After` says.
+    #[serde(skip)]
+    retry_after: Option<Duration>,
 }
 
 impl Problem {
@@ -40,6 +45,7 @@ impl Problem {
             status: status.as_u16(),
             detail: detail.into(),
             errors: Vec::new(),
+            retry_after: None,
         }
     }
 
@@ -108,6 +114,22 @@ impl Problem {
         )
     }
 
+    /// 429: too many links or keys that do not verify came from this client; `wait` is how long until the next is looked at.
+    pub fn too_many(wait: Duration) -> Self {
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too-many",
+            "Too many requests that do not verify",
+            "Too many links or keys that do not verify came from this address. One that verifies is taken at any time.",
+        )
+        .after(wait)
+    }
+
+    /// The same with `Retry-After`.
+    fn after(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
+    }
+
     /// 500: a fault of the program; what it was stands in the log.
     pub fn internal() -> Self {
         Self::new(
@@ -126,6 +148,7 @@ impl Problem {
             "The database is not available",
             "Nothing was confirmed. Try again.",
         )
+        .after(Duration::from_secs(1))
     }
 }
 
@@ -147,8 +170,8 @@ impl IntoResponse for Problem {
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(wait) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs()));
         }
         response
     }

@@ -1,1 +1,4 @@
 //! Web pages and HTTP (H).
+
+mod limits;
+mod stalled;

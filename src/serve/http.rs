@@ -1,0 +1,129 @@
+//! The HTTP server: HTTP/1.1 over TCP, with an end to its patience.
+//!
+//! It promises that clients that say, send or take nothing cost nobody else the service: a head, a body and an answer
+//! each have to move on within their time, and when as many connections are open as may be, the one that has kept the
+//! server waiting longest makes room. One that the server itself keeps waiting is never hung up on.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, Response};
+use axum::serve::Listener;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::Service;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+use self::body::{Answered, Arriving};
+use self::crowd::{Crowd, Turn};
+use self::stream::Unstalled;
+use crate::web::client::Peer;
+
+mod body;
+mod crowd;
+mod stream;
+mod wait;
+
+/// How long open requests may take to finish once the process is to stop.
+const FAREWELL: Duration = Duration::from_secs(10);
+
+/// What clients may ask of the server's patience.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections open at a time. Below the 1,024 files that Linux lets a process open unless told otherwise.
+    pub connections: usize,
+    /// For the head of a request, the wait on a kept connection included.
+    pub head: Duration,
+    /// For a body in all, and for each of its pieces; beyond it another second for each 1,024 octets.
+    pub body: Duration,
+    /// The same for taking an answer.
+    pub answer: Duration,
+    /// For as long a client is left alone though others find no room.
+    pub grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 512,
+            head: Duration::from_secs(30),
+            body: Duration::from_secs(30),
+            answer: Duration::from_secs(30),
+            grace: Duration::from_millis(500),
+        }
+    }
+}
+
+/// Serves until asked to stop; then what is open may finish for a while.
+pub(super) async fn serve(
+    mut listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    stop: CancellationToken,
+) {
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(limits.head);
+    let open = GracefulShutdown::new();
+    let ended = CancellationToken::new();
+    let _ends_them_all = ended.clone().drop_guard();
+    let crowd = Crowd::new(limits);
+    let mut next = async || {
+        crowd.room().await;
+        Listener::accept(&mut listener).await
+    };
+    while let Some((stream, peer)) = stop.run_until_cancelled(next()).await {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "no TCP_NODELAY");
+        }
+        let guest = crowd.enter(&ended);
+        let turn = guest.turn();
+        let stream: Unstalled<TcpStream> = Unstalled::new(stream, turn.clone(), limits.answer);
+        let inner = TowerToHyperService::new(router.clone());
+        let service = FromPeer { inner, peer: peer.ip(), turn, limits };
+        let connection = open.watch(server.serve_connection(TokioIo::new(stream), service));
+        tokio::spawn(async move {
+            if let Some(Err(error)) = guest.until_shown_out(connection).await {
+                tracing::trace!(%error, "a connection ended badly");
+            }
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(FAREWELL, open.shutdown()).await.is_err() {
+        tracing::warn!("some requests were cut off");
+    }
+}
+
+/// The router, told from where a request comes, and watched for whose turn it is.
+#[derive(Clone)]
+struct FromPeer {
+    inner: TowerToHyperService<Router>,
+    peer: IpAddr,
+    turn: Arc<Turn>,
+    limits: Limits,
+}
+
+impl Service<Request<Incoming>> for FromPeer {
+    type Response = Response<Answered>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        self.turn.ours();
+        let turn = self.turn.clone();
+        let mut request =
+            request.map(|body| Body::new(Arriving::new(body, self.turn.clone(), self.limits.body)));
+        request.extensions_mut().insert(Peer(self.peer));
+        let answer = self.inner.call(request);
+        Box::pin(async move { Ok(answer.await?.map(|body| Answered::new(body, turn))) })
+    }
+}
