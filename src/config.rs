@@ -58,8 +58,8 @@ pub struct Settings {
     pub inbound_listen: Option<SocketAddr>,
     /// `TIDINGS_INBOUND_DOMAIN`: the domain of that mail, an A-label; messages offer it exactly when it is set.
     pub inbound_domain: Option<String>,
-    /// `TIDINGS_TRUSTED_PROXIES`: addresses or networks whose `X-Forwarded-For` counts. Checked and kept; so far nothing
-    /// depends on a client's address.
+    /// `TIDINGS_TRUSTED_PROXIES`: addresses or networks whose `X-Forwarded-For` counts when wrong links and keys
+    /// are counted for each client.
     pub trusted_proxies: Vec<IpNet>,
     /// `[[dkim]]`, `TIDINGS_DKIM`: the keys that sign mail.
     pub dkim: Vec<DkimEntry>,
