@@ -114,7 +114,14 @@ impl App {
         address_key: AddressKey,
         dkim_keys: DkimKeys,
     ) -> Self {
-        Self(Arc::new(Shared { db, settings, link_keys, address_key, dkim_keys, guesses: Guesses::default() }))
+        Self(Arc::new(Shared {
+            db,
+            settings,
+            link_keys,
+            address_key,
+            dkim_keys,
+            guesses: Guesses::default(),
+        }))
     }
 
     /// Opens the database that the settings name, migrates it (or only checks that it is up to date), and finds or makes

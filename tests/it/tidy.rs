@@ -20,8 +20,19 @@ const IDEAS: [&str; 10] = [
     "campaign",
 ];
 /// What stands below every idea and knows none.
-const BASE: [&str; 11] =
-    ["clock", "colour", "config", "db", "guesses", "id", "language", "receiver", "telemetry", "word", "migrations"];
+const BASE: [&str; 11] = [
+    "clock",
+    "colour",
+    "config",
+    "db",
+    "guesses",
+    "id",
+    "language",
+    "receiver",
+    "telemetry",
+    "word",
+    "migrations",
+];
 const MAX_FILE: usize = 600;
 const MAX_FUNCTION: usize = 120;
 

@@ -27,7 +27,8 @@ async fn links(tidings: &Tidings, count: usize) -> Vec<String> {
     tidings.topic("acme", "offers", "marketing").await;
     let db = tidings.app().db.reads();
     let query = "SELECT t.id, t.brand_id FROM topics t JOIN brands b ON b.id = t.brand_id";
-    let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), query)).await.unwrap().unwrap();
+    let row =
+        db.query_one_raw(Statement::from_string(db.get_database_backend(), query)).await.unwrap().unwrap();
     let (topic, brand) = (row.try_get_by_index(0).unwrap(), row.try_get_by_index(1).unwrap());
     let link = |n: usize| Link {
         purpose: Purpose::Unsubscribe,
@@ -91,7 +92,8 @@ async fn until_limited(tidings: &Tidings, forwarded_for: &str) -> Answer {
 }
 
 async fn one_more(tidings: &Tidings, forwarded_for: &str) -> u16 {
-    let request = tidings.anonymous().request(Method::GET, "/u/wrong").header("x-forwarded-for", forwarded_for);
+    let request =
+        tidings.anonymous().request(Method::GET, "/u/wrong").header("x-forwarded-for", forwarded_for);
     Answer::of(request).await.status.as_u16()
 }
 
@@ -154,6 +156,9 @@ async fn h4_wrong_keys_are_limited_and_a_right_one_is_taken_from_the_same_addres
     // No key at all is no guess.
     tidings.anonymous().get("/brands").await.is(401);
     tidings.get("/brands").await.is(200);
-    tidings.put("/brands/acme", json!({ "name": "A", "from": "A <a@a.example>", "postal_address": "1" })).await.ok();
+    tidings
+        .put("/brands/acme", json!({ "name": "A", "from": "A <a@a.example>", "postal_address": "1" }))
+        .await
+        .ok();
     tidings.stop().await;
 }

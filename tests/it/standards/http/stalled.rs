@@ -106,8 +106,10 @@ async fn h8_a_client_that_takes_no_answer_is_hung_up_on() {
     let request = "GET /api/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n";
     let mut greedy = begin(&tidings, &request.repeat(400)).await;
     // A server that has hung up refuses what is sent to it after that.
-    wait_until("a client that takes nothing to be hung up on", async || greedy.write_all(b"\r\n").await.is_err())
-        .await;
+    wait_until("a client that takes nothing to be hung up on", async || {
+        greedy.write_all(b"\r\n").await.is_err()
+    })
+    .await;
     tidings.stop().await;
 }
 
