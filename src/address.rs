@@ -154,8 +154,10 @@ fn is_invisible(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{ad}')
 }
 
+/// Without `=?`, which begins an encoded word: one must not stand in an address (RFC 2047 §5), and some programs decode it
+/// there nevertheless.
 fn is_dot_atom(local: &str) -> bool {
-    local.split('.').all(|atom| {
+    !local.contains("=?") && local.split('.').all(|atom| {
         !atom.is_empty()
             && atom
                 .chars()

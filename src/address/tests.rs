@@ -83,6 +83,7 @@ fn texts_that_are_no_address_and_why() {
         ("a\\b@example.org", Local),
         ("ann;eve@example.org", Local),
         ("mailto:ann@example.org", Local),
+        ("=?utf-8?q?ann?=@example.org", Local),
         ("ann@localhost", Domain),
         ("ann@example", Domain),
         ("ann@example.org.", Domain),

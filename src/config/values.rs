@@ -18,7 +18,7 @@ pub(super) const OPT_OUT_WAIT: Duration = Duration::from_secs(5);
 pub(super) const RELAY_SILENCE: Duration = Duration::from_secs(360);
 
 /// Longest base URL in octets: a link of at most 300 more stands in one line of a header, which takes 998.
-pub(crate) const MAX_BASE_URL: usize = 600;
+pub(crate) const MAX_BASE_URL: usize = 500;
 
 /// Fewest octets of the address key.
 const MIN_ADDRESS_KEY: usize = 32;

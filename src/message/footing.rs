@@ -9,7 +9,7 @@ use url::Url;
 
 use super::{Addressee, ComposeError, Part, Sender, html};
 use crate::clock::Timestamp;
-use crate::config::is_loopback;
+use crate::config::{MAX_BASE_URL, is_loopback};
 use crate::id::DeliveryId;
 use crate::link::{Link, Purpose, UNSUBSCRIBE};
 
@@ -64,9 +64,6 @@ fn mailto(domain: &str, token: &str) -> String {
     format!("mailto:{UNSUBSCRIBE}@{}?subject={}", escaped(domain), escaped(token))
 }
 
-/// Longest base URL of links: the header line that holds one cannot be folded and ends at 998 octets.
-const MAX_BASE: usize = 500;
-
 fn base_url(sender: &Sender<'_>) -> Result<Url, ComposeError> {
     let unusable = |reason: &str| ComposeError::Brand { field: "base_url", reason: reason.into() };
     let base = match &sender.brand.base_url {
@@ -74,7 +71,7 @@ fn base_url(sender: &Sender<'_>) -> Result<Url, ComposeError> {
         None => sender.base_url.clone(),
     };
     match base.scheme() {
-        _ if base.as_str().len() > MAX_BASE || base.query().is_some() || base.fragment().is_some() => {
+        _ if base.as_str().len() > MAX_BASE_URL || base.query().is_some() || base.fragment().is_some() => {
             Err(unusable("it must be short, without query and fragment"))
         }
         "https" => Ok(base),

@@ -1,3 +1,9 @@
 //! Message format (F).
 
 mod classes;
+mod constants;
+mod injection;
+mod lines;
+mod senders;
+mod size;
+mod words;
