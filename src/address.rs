@@ -157,12 +157,13 @@ fn is_invisible(c: char) -> bool {
 /// Without `=?`, which begins an encoded word: one must not stand in an address (RFC 2047 §5), and some programs decode it
 /// there nevertheless.
 fn is_dot_atom(local: &str) -> bool {
-    !local.contains("=?") && local.split('.').all(|atom| {
-        !atom.is_empty()
-            && atom
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c) || !c.is_ascii())
-    })
+    !local.contains("=?")
+        && local.split('.').all(|atom| {
+            !atom.is_empty()
+                && atom
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c) || !c.is_ascii())
+        })
 }
 
 fn ascii_domain(domain: &str) -> Result<String, AddressError> {

@@ -27,7 +27,10 @@ async fn f5_every_message_has_an_id_of_its_own_in_the_senders_domain() {
     assert_eq!((mails.len(), ids.len()), (400, 400));
     for id in ids {
         let inner = id.strip_prefix('<').and_then(|id| id.strip_suffix("@acme.example.com>"));
-        assert!(inner.is_some_and(|inner| inner.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')), "{id}");
+        assert!(
+            inner.is_some_and(|inner| inner.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')),
+            "{id}"
+        );
     }
     tidings.stop().await;
 }
@@ -71,8 +74,10 @@ fn list_id(mail: &Transaction) -> String {
 
 /// RFC 2919 §2: a dot-atom of at least two atoms and at most 255 octets.
 fn is_list_id(id: &str) -> bool {
-    let is_atom =
-        |atom: &str| !atom.is_empty() && atom.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&b));
+    let is_atom = |atom: &str| {
+        !atom.is_empty()
+            && atom.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&b))
+    };
     id.len() <= 255 && id.split('.').count() > 1 && id.split('.').all(is_atom)
 }
 
@@ -83,7 +88,8 @@ async fn f11_a_list_id_stays_with_its_topic_and_no_other_has_it() {
     // As long as a domain may be, and slugs that say the same when put together.
     let long = [60, 60, 60, 31].map(|n| "d".repeat(n)).join(".") + ".example";
     assert_eq!(long.len(), 222);
-    let slugs = [("acme", "marketing"), ("acme", "a-b"), ("acme-a", "b"), ("b-", "-"), ("a", "b"), ("b", "a")];
+    let slugs =
+        [("acme", "marketing"), ("acme", "a-b"), ("acme-a", "b"), ("b-", "-"), ("a", "b"), ("b", "a")];
     let longest = ("x".repeat(63), "y".repeat(63));
     let all = slugs.into_iter().chain([(longest.0.as_str(), longest.1.as_str())]);
     let mut seen = BTreeSet::new();
@@ -125,7 +131,10 @@ async fn f13_the_feedback_id_names_campaign_brand_and_class_and_nobody() {
         let fields: Vec<&str> = id.split(':').collect();
         let [campaign, brand, class, sender] = fields[..] else { panic!("{id}") };
         assert_eq!((campaign.len(), brand, class), (32, format!("acme.{topic}").as_str(), topic));
-        assert!((5..=15).contains(&sender.len()) && sender.bytes().all(|b| b.is_ascii_alphanumeric()), "{id}");
+        assert!(
+            (5..=15).contains(&sender.len()) && sender.bytes().all(|b| b.is_ascii_alphanumeric()),
+            "{id}"
+        );
         assert_eq!(fields.iter().collect::<BTreeSet<_>>().len(), 4, "no field says what another says");
         assert!(of_campaigns.insert((campaign.to_owned(), sender.to_owned())), "a campaign has its own");
     }
@@ -133,6 +142,9 @@ async fn f13_the_feedback_id_names_campaign_brand_and_class_and_nobody() {
     assert_eq!(senders.len(), 1, "the sender stays");
     // Single messages of one template are one stream, not each its own.
     let first = tidings.mail_of("acme", "service", "p1@people.example.com").await.header("Feedback-ID");
-    assert_eq!(tidings.mail_of("acme", "service", "p2@people.example.com").await.header("Feedback-ID"), first);
+    assert_eq!(
+        tidings.mail_of("acme", "service", "p2@people.example.com").await.header("Feedback-ID"),
+        first
+    );
     tidings.stop().await;
 }

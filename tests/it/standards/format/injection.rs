@@ -16,7 +16,8 @@ const ENDS: [&str; 12] = [
     "\r\n", "\n", "\r", "\0", "\u{b}", "\u{c}", "\u{85}", "\u{2028}", "\u{2029}", "\r\n\r\n", "\r\n ", "\n\t",
 ];
 /// Encoded words (RFC 2047) that hold line ends.
-const WORDS: [&str; 2] = ["=?utf-8?b?DQpCY2M6IGV2aWxAZXZpbC5leGFtcGxl?=", "=?utf-8?q?=0D=0ABcc:_evil@evil.example?="];
+const WORDS: [&str; 2] =
+    ["=?utf-8?b?DQpCY2M6IGV2aWxAZXZpbC5leGFtcGxl?=", "=?utf-8?q?=0D=0ABcc:_evil@evil.example?="];
 
 fn payloads() -> Vec<String> {
     let lines = ENDS.map(|end| format!("Ann{end}Bcc: evil@evil.example{end}X-Evil: 1"));
@@ -25,7 +26,8 @@ fn payloads() -> Vec<String> {
 
 /// Everything as it should be.
 async fn reset(tidings: &Tidings) {
-    let brand = json!({ "name": "Acme", "from": "Acme <news@acme.example>", "postal_address": "1 Main Street" });
+    let brand =
+        json!({ "name": "Acme", "from": "Acme <news@acme.example>", "postal_address": "1 Main Street" });
     tidings.put("/brands/acme", brand).await.ok();
     tidings.topic("acme", "marketing", "marketing").await;
     tidings.topic("acme", "service", "service").await;
@@ -64,7 +66,8 @@ fn path_segment(text: &str) -> String {
 fn judge(tidings: &Tidings, classes: &[&str]) {
     let mails = tidings.smtp.transactions();
     assert!(!mails.is_empty());
-    let allowed: Vec<BTreeSet<&str>> = classes.iter().map(|class| names_of(class).into_iter().collect()).collect();
+    let allowed: Vec<BTreeSet<&str>> =
+        classes.iter().map(|class| names_of(class).into_iter().collect()).collect();
     for (mail, reading) in mails.iter().zip(read_all(mails.iter().map(|mail| mail.data.as_slice()))) {
         let mut names: BTreeSet<&str> = reading.names().into_iter().collect();
         assert_eq!(names.len(), reading.names().len(), "a field twice: {}", mail.text());
@@ -118,8 +121,7 @@ async fn f3_no_field_of_a_brand_or_topic_adds_a_header() {
         ];
         for (m, (field, value)) in fields.into_iter().enumerate() {
             reset(&tidings).await;
-            let mut body =
-                json!({ "name": "Acme", "from": "Acme <news@acme.example>", "postal_address": "1 Main Street" });
+            let mut body = json!({ "name": "Acme", "from": "Acme <news@acme.example>", "postal_address": "1 Main Street" });
             body[field] = json!(value);
             if worked(field, &tidings.put("/brands/acme", body).await) {
                 for topic in ["marketing", "service"] {
@@ -176,7 +178,12 @@ async fn f3_no_template_person_or_message_adds_a_header() {
             format!("ann{n}@people.example.com{evil}"),
             format!("ann{n}@people.example.com{}", ENDS[n % ENDS.len()]),
         ];
-        let emails = emails.into_iter().chain(WORDS.map(|word| format!("{}@people.example.com", word.replace("Bcc:_evil@evil.example", ""))));
+        let emails =
+            emails
+                .into_iter()
+                .chain(WORDS.map(|word| {
+                    format!("{}@people.example.com", word.replace("Bcc:_evil@evil.example", ""))
+                }));
         for email in emails {
             worked("recipient's email", &tidings.post("/recipients", json!({ "email": email })).await);
             worked("email", &message(&tidings, "marketing", json!({ "email": email }), json!({})).await);

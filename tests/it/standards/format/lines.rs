@@ -58,7 +58,8 @@ async fn f1_no_line_is_longer_than_998_octets_whatever_is_given() {
     tidings.put("/brands/acme", brand).await.ok();
     tidings.topic_with("acme", "marketing", json!({ "class": "marketing" })).await;
     let token = "t".repeat(300);
-    for (n, value) in [token, "x".repeat(1_900), "é".repeat(900), "a b ".repeat(400)].into_iter().enumerate() {
+    for (n, value) in [token, "x".repeat(1_900), "é".repeat(900), "a b ".repeat(400)].into_iter().enumerate()
+    {
         single(&tidings, "marketing", &format!("p{n}@people.example.com"), json!({ "a": value })).await;
     }
     let mails = tidings.smtp.wait_for(4).await;
@@ -66,8 +67,8 @@ async fn f1_no_line_is_longer_than_998_octets_whatever_is_given() {
         let longest = mail.raw.split(|&octet| octet == b'\n').map(|line| line.len().saturating_sub(1)).max();
         assert!(longest.is_some_and(|longest| longest <= 998), "{longest:?}");
         assert!(one_click_link(mail).starts_with(&base));
-        // Everything but a link, which cannot be folded, is within what RFC 5322 recommends.
-        for line in mail.text().split("\r\n").filter(|line| !line.contains("https://")) {
+        // What can be folded is within what RFC 5322 recommends: a link or another long word cannot.
+        for line in mail.text().split("\r\n").filter(|line| line.trim().split(' ').count() > 2) {
             assert!(line.len() <= 78, "{line}");
         }
     }
@@ -108,7 +109,8 @@ async fn f2_lines_end_in_crlf_alone_whatever_ends_them_in_what_is_given() {
         assert!(mail.raw.ends_with(b"\r\n.\r\n") && !mail.mail_parameters.contains("8BITMIME"));
     }
     for reading in read_all(mails.iter().map(|mail| mail.data.as_slice())) {
-        let words: Vec<&str> = reading.text().split(['\n', '\u{2028}', ' ']).filter(|word| !word.is_empty()).collect();
+        let words: Vec<&str> =
+            reading.text().split(['\n', '\u{2028}', ' ']).filter(|word| !word.is_empty()).collect();
         assert!(words.concat().starts_with("onetwothree"), "{}", reading.text());
     }
     let nul = json!({ "brand": "acme", "topic": "marketing", "template": "hello", "to": { "email": "n@people.example.com" }, "data": { "a": "a\0b" } });
@@ -153,8 +155,13 @@ async fn f2_what_would_end_a_message_elsewhere_arrives_as_text_of_one_message() 
         let raw = String::from_utf8(mail.raw.clone()).unwrap();
         let lone = raw.split(['\r', '\n']).filter(|line| *line == ".").count();
         assert_eq!(lone, 1, "{raw}");
-        assert!(mail.from.ends_with("@acme.example.com") && mail.recipient().ends_with("@people.example.com"));
-        assert!(reading.text().contains("MAIL FROM:<evil@evil.example>") && reading.html().contains("Subject: evil"));
+        assert!(
+            mail.from.ends_with("@acme.example.com") && mail.recipient().ends_with("@people.example.com")
+        );
+        assert!(
+            reading.text().contains("MAIL FROM:<evil@evil.example>")
+                && reading.html().contains("Subject: evil")
+        );
         assert!(!reading.names().contains(&"bcc"));
     }
     assert!(tidings.smtp.messages_to("victim@people.example.com").is_empty());
@@ -203,15 +210,13 @@ impl Sink {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f2_postfix_reads_one_message_where_another_is_smuggled_in() {
     let sink = Sink::start().await;
-    let tidings =
-        Tidings::start_with(Database::sqlite(), |settings| settings.relay_url = SecretString::from(sink.url.clone()))
-            .await;
-    tidings.ready_to_send().await;
-    let count = send_smuggling(&tidings).await;
-    wait_until("every delivery to be sent", async || {
-        sink.mails().len() >= count
+    let tidings = Tidings::start_with(Database::sqlite(), |settings| {
+        settings.relay_url = SecretString::from(sink.url.clone())
     })
     .await;
+    tidings.ready_to_send().await;
+    let count = send_smuggling(&tidings).await;
+    wait_until("every delivery to be sent", async || sink.mails().len() >= count).await;
     tidings.stop().await;
     let mails = sink.mails();
     assert_eq!(mails.len(), count);
@@ -232,7 +237,8 @@ fn text_of(mail: &Transaction) -> String {
 async fn t8_dots_that_begin_lines_arrive_as_they_were() {
     let tidings = Tidings::start(Database::sqlite()).await;
     tidings.ready_to_send().await;
-    let bodies = [".", "..", "...", ".\n.\n", "a\n.\nb", ".a\n..b\n", "a\n\n.", &format!("{}.\n.b", "x".repeat(76))];
+    let bodies =
+        [".", "..", "...", ".\n.\n", "a\n.\nb", ".a\n..b\n", "a\n\n.", &format!("{}.\n.b", "x".repeat(76))];
     for (n, body) in bodies.into_iter().enumerate() {
         template(&tidings, "s", "<p>.</p>", body).await;
         single(&tidings, "service", &format!("p{n}@people.example.com"), json!({})).await;

@@ -6,7 +6,8 @@ use crate::harness::readers::read_all;
 use crate::harness::{Answer, Database, Tidings};
 
 async fn put(tidings: &Tidings, fields: Value) -> Answer {
-    let mut body = json!({ "name": "Acme", "from": "Acme <news@acme.example>", "postal_address": "1 Main Street" });
+    let mut body =
+        json!({ "name": "Acme", "from": "Acme <news@acme.example>", "postal_address": "1 Main Street" });
     body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     tidings.put("/brands/acme", body).await
 }
@@ -28,7 +29,11 @@ async fn f9_a_sender_is_one_address_and_its_name_says_nothing_but_who_it_is() {
         ] {
             put(&tidings, json!({ field: bad })).await.refuses(&format!("/{field}"));
         }
-        for fine in ["Acme, Inc. (Köln) <news@acme.example>", "Fair (2027) <news@acme.example>", "\"news@acme.example\" <news@acme.example>"] {
+        for fine in [
+            "Acme, Inc. (Köln) <news@acme.example>",
+            "Fair (2027) <news@acme.example>",
+            "\"news@acme.example\" <news@acme.example>",
+        ] {
             put(&tidings, json!({ field: fine })).await.ok();
         }
     }
@@ -49,7 +54,8 @@ async fn f9_every_message_has_one_from_which_is_the_brands() {
     }
     let readings = read_all(mails.iter().map(|mail| mail.data.as_slice()));
     for (n, reading) in readings.iter().enumerate() {
-        let from = if n < 2 { ["Acme accounts", "accounts@acme.example"] } else { ["Acme", "news@acme.example"] };
+        let from =
+            if n < 2 { ["Acme accounts", "accounts@acme.example"] } else { ["Acme", "news@acme.example"] };
         assert_eq!(reading.email["from"], json!([from]));
     }
     tidings.stop().await;
@@ -82,7 +88,9 @@ async fn i4_a_senders_domain_is_of_one_script() {
             let reason = put(&tidings, json!({ field: bad })).await.refuses(&format!("/{field}"));
             assert!(reason.contains("scripts"), "{reason}");
         }
-        for fine in ["news@bücher.example", "news@例え.テスト", "news@пример.example", "news@日本語ab.example"] {
+        for fine in
+            ["news@bücher.example", "news@例え.テスト", "news@пример.example", "news@日本語ab.example"]
+        {
             put(&tidings, json!({ field: fine })).await.ok();
         }
     }

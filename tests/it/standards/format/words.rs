@@ -32,7 +32,11 @@ fn text(most: usize) -> impl Strategy<Value = String> {
 fn shown_name(name: &str) -> String {
     let name: String = name.trim().nfc().collect();
     let deceptive = |c: char| matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
-    if name.contains("=?") || name.chars().count() > 200 || name.chars().any(deceptive) { String::new() } else { name }
+    if name.contains("=?") || name.chars().count() > 200 || name.chars().any(deceptive) {
+        String::new()
+    } else {
+        name
+    }
 }
 
 fn shown_subject(text: &str) -> String {
@@ -55,7 +59,8 @@ async fn f6_names_and_subjects_in_any_letters_are_read_as_they_were_written() {
         .collect();
     let mut lines = String::new();
     for (n, (name, subject)) in given.iter().enumerate() {
-        let line = json!({ "email": format!("p{n}@people.example.com"), "name": name, "data": { "s": subject } });
+        let line =
+            json!({ "email": format!("p{n}@people.example.com"), "name": name, "data": { "s": subject } });
         writeln!(lines, "{line}").unwrap();
     }
     let body = json!({ "brand": "acme", "topic": "marketing", "template": "hello" });
@@ -82,7 +87,15 @@ async fn f6_names_and_subjects_in_any_letters_are_read_as_they_were_written() {
 async fn f6_a_brand_may_be_called_as_it_likes() {
     let tidings = Tidings::start(Database::sqlite()).await;
     tidings.ready_to_send().await;
-    let names = ["Acme", "Acme, Inc.", "Açme \"the\" \\ <best>; 🙈", "مكتبة", "A. B. C.", &"ж".repeat(200), "O'Neil & Söhne"];
+    let names = [
+        "Acme",
+        "Acme, Inc.",
+        "Açme \"the\" \\ <best>; 🙈",
+        "مكتبة",
+        "A. B. C.",
+        &"ж".repeat(200),
+        "O'Neil & Söhne",
+    ];
     let mut mails = Vec::new();
     for (n, name) in names.into_iter().enumerate() {
         let quoted = name.replace('\\', "\\\\").replace('"', "\\\"");
