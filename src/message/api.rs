@@ -11,7 +11,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::rows::{self, Template, Wanted};
-use super::{Part, content};
+use super::{Part, Warning, content, warning};
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::decision::Class;
@@ -40,7 +40,9 @@ pub struct TemplateBody {
     /// The subject, one line.
     #[schema(example = "Hello {{name}}")]
     subject: String,
-    /// The HTML part; without `<html>` it is put into the base layout.
+    /// The HTML part; without `<html>` it is put into the base layout, which makes a link of class `button` a button and
+    /// shows `data.preheader` beside the subject in lists of messages. What `<style>` holds is written at the elements,
+    /// too, when it is frozen.
     #[schema(example = "<p>Hello {{name}}, see {{data.offer}}.</p>")]
     html: String,
     /// The text part; made from the HTML when absent.
@@ -67,6 +69,8 @@ pub struct TemplateView {
     brand: Option<String>,
     /// Which classes it may serve.
     classes: Vec<Class>,
+    /// What could be better about its HTML part; it is sent as it is.
+    warnings: Vec<Warning>,
     /// When it was made.
     created_at: Timestamp,
     /// When it was last written.
@@ -283,6 +287,7 @@ async fn view(app: &App, template: Template) -> Result<TemplateView, Problem> {
     };
     Ok(TemplateView {
         classes: template.classes(),
+        warnings: warning::of_template(&template.html),
         template: template.slug,
         subject: template.subject,
         html: template.html,

@@ -6,11 +6,12 @@ use url::Url;
 
 use super::footing::{Footing, complete_html, complete_text};
 use super::headers::{self, Bodies, Parties, one_line};
-use super::{Compiled, ComposeError, DkimKeys, html};
+use super::{Compiled, ComposeError, DkimKeys, html, look};
 use crate::address::{AddressHash, EmailAddress};
 use crate::brand::{Brand, Topic};
 use crate::clock::Timestamp;
 use crate::id::{DeliveryId, RecipientId};
+use crate::language::Locale;
 use crate::link::KeyRing;
 
 /// A rendered message, ready to be handed over.
@@ -117,11 +118,12 @@ fn render(
 ) -> Result<Rendered, ComposeError> {
     let footing = Footing::new(sender, addressee, delivery, date)?;
     let context = Context::from(seen_by_template(content, sender, addressee, &footing));
-    let locals = [("lang", language(addressee.locale)), ("accent", accent(sender.brand.color.as_deref()))];
     let subject = one_line(&content.subject.render(&context, &[], MAX_SUBJECT)?);
+    let locals = look::locals(sender, addressee, &subject);
     let html = content.html.render(&context, &locals, MAX_HTML)?;
-    let html = complete_html(html::defuse_urls(html), &footing, sender)?;
-    let text = complete_text(content.text.render(&context, &[], MAX_TEXT)?, &footing, sender)?;
+    let footer = addressee.locale.and_then(Locale::of).unwrap_or_default();
+    let html = complete_html(html::defuse_urls(html), &footing, sender, footer)?;
+    let text = complete_text(content.text.render(&context, &[], MAX_TEXT)?, &footing, sender, footer)?;
     Ok(Rendered { footing, bodies: Bodies { subject, text, html } })
 }
 
@@ -158,21 +160,6 @@ fn seen_by_template(
         "unsubscribe_url": footing.url(),
         "preferences_url": footing.url(),
     })
-}
-
-fn language(locale: Option<&str>) -> &str {
-    let is_tag = |tag: &&str| {
-        (2..=35).contains(&tag.len()) && tag.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-    };
-    locale.filter(is_tag).unwrap_or("en")
-}
-
-fn accent(color: Option<&str>) -> &str {
-    let is_hex = |color: &&str| {
-        color.len() == 7
-            && color.strip_prefix('#').is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()))
-    };
-    color.filter(is_hex).unwrap_or("#1d4f91")
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::inline::{Inlined, inline};
 use super::template::{Assembly, Flaw, Parsed, Ready};
 use super::{Part, TemplateError, html};
 use crate::id::{BrandId, ContentId, TopicId};
@@ -53,13 +54,49 @@ impl Frozen {
     }
 }
 
+impl Frozen {
+    /// Puts it into the layout if it is no document of its own, and writes its styles at its elements where that is
+    /// possible; says what stays in `<style>` alone. What could be compiled before can be compiled still.
+    pub(super) fn inlined(self) -> (Self, Vec<String>) {
+        let mut whole = self;
+        if whole.needs_layout() {
+            let body = std::mem::replace(&mut whole.html, LAYOUT.to_owned());
+            whole.partials.insert(BODY.to_owned(), Partial { html: body, text: String::new() });
+        }
+        let inlined = whole.inline();
+        let mut done = whole.clone();
+        done.html = inlined.applied("", &whole.html);
+        for (slug, partial) in &mut done.partials {
+            partial.html = inlined.applied(slug, &partial.html);
+        }
+        if Compiled::new(&done).is_ok() {
+            return (done, inlined.left);
+        }
+        (whole, vec!["with its styles at its elements the template would be too large".into()])
+    }
+
+    /// What stays in `<style>` alone, and why.
+    pub(super) fn left_in_style(&self) -> Vec<String> {
+        self.inline().left
+    }
+
+    fn inline(&self) -> Inlined {
+        let partials = self.partials.iter().map(|(slug, partial)| (slug.as_str(), partial.html.as_str()));
+        inline(&self.html, &partials.collect())
+    }
+
+    fn needs_layout(&self) -> bool {
+        !is_document(&self.html) && !self.partials.values().any(|partial| is_document(&partial.html))
+    }
+}
+
 /// Most templates that one may reach by including them.
 pub(super) const MAX_PARTIALS: usize = 100;
 /// Where the layout takes the body in; no slug begins with @.
 const BODY: &str = "@body";
 /// Longest sources, in octets, of which a message is made in no time unless they loop.
 const LIGHT: usize = 32 * 1024;
-const LAYOUT: &str = include_str!("../../templates/mail/layout.html.hbs");
+pub(super) const LAYOUT: &str = include_str!("../../templates/mail/layout.html.hbs");
 
 /// Frozen content, parsed and ready for [`compose`](super::compose()).
 pub struct Compiled {
@@ -85,7 +122,7 @@ impl Compiled {
             text_partials.insert(slug.clone(), Parsed::new(&partial.text).map_err(theirs(Part::Text))?);
         }
         let mut html = parse(Part::Html, &frozen.html)?;
-        if !is_document(&frozen.html) && !frozen.partials.values().any(|partial| is_document(&partial.html)) {
+        if frozen.needs_layout() {
             html_partials.insert(BODY.to_owned(), html);
             html = parse(Part::Html, LAYOUT)?;
         }

@@ -11,6 +11,7 @@ use super::{Addressee, ComposeError, Part, Sender, html};
 use crate::clock::Timestamp;
 use crate::config::{MAX_BASE_URL, is_loopback};
 use crate::id::DeliveryId;
+use crate::language::Locale;
 use crate::link::{Link, Purpose, UNSUBSCRIBE};
 
 /// The page by which one person stops one message: only made from a signed link.
@@ -124,11 +125,12 @@ static FOOTERS: LazyLock<Handlebars<'static>> = LazyLock::new(|| {
     footers
 });
 
-/// Adds to the HTML part what it lacks: before `</body>`, or at the end.
+/// Adds to the HTML part what it lacks: before `</body>`, or at the end, in the language of this locale.
 pub(super) fn complete_html(
     html: String,
     footing: &Footing,
     sender: &Sender<'_>,
+    locale: Locale,
 ) -> Result<String, ComposeError> {
     let Footing::Refusable(link) = footing else { return Ok(html) };
     let seen = html::visible(&html, link.as_str());
@@ -136,24 +138,26 @@ pub(super) fn complete_html(
     if seen.has_link && has_address {
         return Ok(html);
     }
-    let footer = footer(Part::Html, link, sender, seen.has_link, has_address)?;
+    let footer = footer(Part::Html, link, sender, locale, (seen.has_link, has_address))?;
     let body_ends = end_of_body(&html);
-    // Inside of something hidden the footer would be hidden too; then try where less encloses it.
+    // Inside of something hidden the footer would be hidden too; then try where less encloses it. Asked with a bare link,
+    // since the footer's own comments would end one that the template left open.
+    let probe = format!("<a href=\"{}\">.</a>", handlebars::html_escape(link.as_str()));
     for at in [body_ends, html.len()] {
-        let mut completed = html.clone();
-        completed.insert_str(at, &footer);
-        if html::visible(&completed, link.as_str()).has_link {
-            return Ok(completed);
+        let with = |text: &str| [&html[..at], text, &html[at..]].concat();
+        if html::visible(&with(&probe), link.as_str()).has_link {
+            return Ok(with(&footer));
         }
     }
     Err(ComposeError::Hidden)
 }
 
-/// Adds to the text part what it lacks, at its end.
+/// Adds to the text part what it lacks, at its end, in the language of this locale.
 pub(super) fn complete_text(
     mut text: String,
     footing: &Footing,
     sender: &Sender<'_>,
+    locale: Locale,
 ) -> Result<String, ComposeError> {
     let Footing::Refusable(link) = footing else { return Ok(text) };
     let has_link = text.contains(link.as_str());
@@ -161,7 +165,7 @@ pub(super) fn complete_text(
     if has_link && has_address {
         return Ok(text);
     }
-    let footer = footer(Part::Text, link, sender, has_link, has_address)?;
+    let footer = footer(Part::Text, link, sender, locale, (has_link, has_address))?;
     text.truncate(text.trim_end().len());
     text.push('\n');
     text.push_str(&footer);
@@ -172,16 +176,23 @@ fn footer(
     part: Part,
     link: &UnsubscribeLink,
     sender: &Sender<'_>,
-    has_link: bool,
-    has_address: bool,
+    locale: Locale,
+    (has_link, has_address): (bool, bool),
 ) -> Result<String, ComposeError> {
     let lines = |text: &str| text.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>();
     let plain = part == Part::Text;
     let quiet = |text: &str| if plain { text.to_owned() } else { handlebars::html_escape(text) };
+    let values = [("topic", sender.topic.name.as_str().into()), ("brand", sender.brand.name.as_str().into())];
+    let because =
+        if plain { locale.fill("mail.because", &values) } else { locale.fill_html("mail.because", &values) };
+    let language = locale.language();
     let context = json!({
+        "lang": language.code(),
+        "dir": language.direction(),
         "url": (!has_link).then(|| quiet(link.as_str())),
+        "because": because,
+        "unsubscribe": language.text("mail.unsubscribe"),
         "brand": quiet(&sender.brand.name),
-        "topic": quiet(&sender.topic.name),
         "address": (!has_address).then(|| lines(&sender.brand.postal_address).iter().map(|l| quiet(l)).collect::<Vec<_>>()),
     });
     FOOTERS.render(part.as_str(), &context).map_err(|error| ComposeError::Build(error.to_string()))

@@ -14,7 +14,7 @@ pub(super) enum Piece<'s> {
     /// A tag.
     Tag(Tag<'s>),
     /// A comment, a doctype, what stands inside script, style and title, or a tag that never ends and all after it.
-    Hidden,
+    Hidden(&'s str),
 }
 
 /// A tag.
@@ -163,20 +163,23 @@ impl<'s> Iterator for Pieces<'s> {
 
     fn next(&mut self) -> Option<Piece<'s>> {
         if let Some(name) = self.inside.take() {
+            let from = self.at;
             self.skip_opaque(name);
-            return Some(Piece::Hidden);
+            return Some(Piece::Hidden(&self.source[from..self.at]));
         }
         let rest = self.rest();
         if rest.is_empty() {
             return None;
         }
         if let Some(comment) = rest.strip_prefix("<!--") {
-            self.at += comment.find("-->").map_or(rest.len(), |end| 4 + end + 3);
-            return Some(Piece::Hidden);
+            let length = comment.find("-->").map_or(rest.len(), |end| 4 + end + 3);
+            self.at += length;
+            return Some(Piece::Hidden(&rest[..length]));
         }
         if rest.starts_with("<!") || rest.starts_with("<?") {
-            self.at += rest.find('>').map_or(rest.len(), |end| end + 1);
-            return Some(Piece::Hidden);
+            let length = rest.find('>').map_or(rest.len(), |end| end + 1);
+            self.at += length;
+            return Some(Piece::Hidden(&rest[..length]));
         }
         match if rest.starts_with('<') { self.read_tag() } else { Begun::Nothing } {
             Begun::Tag(tag) => {
@@ -189,7 +192,7 @@ impl<'s> Iterator for Pieces<'s> {
             // Browsers drop it all. To look for tags in it would cost the square of its length.
             Begun::Cut => {
                 self.at = self.source.len();
-                return Some(Piece::Hidden);
+                return Some(Piece::Hidden(rest));
             }
             Begun::Nothing => {}
         }
@@ -284,7 +287,7 @@ pub(super) fn visible(html: &str, url: &str) -> Visible {
     let mut in_link = false;
     for piece in Pieces::new(html) {
         match piece {
-            Piece::Hidden => {}
+            Piece::Hidden(_) => {}
             Piece::Text(text) if hidden.is_none() => {
                 let text = decode(text);
                 seen.has_link |= in_link && !text.trim().is_empty();

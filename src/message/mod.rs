@@ -14,11 +14,16 @@ mod error;
 mod footing;
 mod headers;
 mod html;
+mod inline;
+mod locale;
+mod look;
 pub mod rows;
 mod template;
 mod text_part;
+mod warning;
 
 pub use compose::{Addressee, Message, Sender, compose};
 pub use content::{Compiled, Frozen, Partial};
 pub use dkim::{DkimKeys, KeyError};
 pub use error::{ComposeError, Part, TemplateError};
+pub use warning::{Warning, WarningKind, warnings};

@@ -20,6 +20,7 @@ mod compose;
 mod config;
 mod demo;
 mod fence;
+mod html_mail;
 mod import;
 mod languages;
 mod logo;

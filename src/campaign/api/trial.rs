@@ -19,7 +19,7 @@ use crate::delivery;
 use crate::delivery::rows::{Single, SingleError, accept, data_of, forecast, rehearse};
 use crate::id::{CampaignId, ContentId, DeliveryId};
 use crate::link::KeyRing;
-use crate::message::{self, Message};
+use crate::message::{self, Frozen, Message, Warning, warnings};
 use crate::recipient;
 use crate::web::{Caller, FieldError, Json, NewId, Path, Problem, Query, check};
 
@@ -180,6 +180,8 @@ pub(super) struct Preview {
     text: String,
     /// The headers in order, unfolded, as they go over the wire.
     headers: Vec<Header>,
+    /// What could be better about it; it is sent as it is.
+    warnings: Vec<Warning>,
 }
 
 /// A header field.
@@ -210,8 +212,10 @@ pub(super) async fn preview_campaign(
     let (campaign, brand, topic) = seen(&app, &caller, id).await?;
     let address =
         EmailAddress::parse(&whom.email).map_err(|error| Problem::field("email", error.to_string()))?;
-    let message = rendered(&app, &caller, &campaign, &brand, &topic, &address).await?;
-    read(&message).map(Json).ok_or_else(Problem::internal)
+    let (frozen, message) = rendered(&app, &caller, &campaign, &brand, &topic, &address).await?;
+    // A long message takes a while to look through.
+    let looked = tokio::task::spawn_blocking(move || read(&frozen, &message)).await;
+    looked.ok().flatten().map(Json).ok_or_else(Problem::internal)
 }
 
 async fn rendered(
@@ -221,7 +225,7 @@ async fn rendered(
     brand: &Brand,
     topic: &Topic,
     address: &EmailAddress,
-) -> Result<Message, Problem> {
+) -> Result<(Frozen, Message), Problem> {
     let on = app.db.reads();
     let person = recipient::rows::find(on, &app.address_key.hash(address)).await?;
     let data = match person {
@@ -244,10 +248,11 @@ async fn rendered(
     let id = DeliveryId::new();
     let content = frozen.id;
     let single = Single { id, brand, topic, content, address, name: None, data: data.as_ref() };
-    rehearse(on, app, &keys, &frozen, &single, caller.brand).await.map_err(problem)
+    let message = rehearse(on, app, &keys, &frozen, &single, caller.brand).await.map_err(problem)?;
+    Ok((frozen, message))
 }
 
-fn read(message: &Message) -> Option<Preview> {
+fn read(frozen: &Frozen, message: &Message) -> Option<Preview> {
     let parsed = mail_parser::MessageParser::default().parse(&message.bytes)?;
     let unfolded = |value: &str| value.replace(['\r', '\n'], "").replace('\t', " ").trim().to_owned();
     Some(Preview {
@@ -258,5 +263,6 @@ fn read(message: &Message) -> Option<Preview> {
             .headers_raw()
             .map(|(name, value)| Header { name: name.to_owned(), value: unfolded(value) })
             .collect(),
+        warnings: warnings(frozen, message),
     })
 }

@@ -225,7 +225,7 @@ fn what_can_be_refused_carries_its_list_headers_octet_for_octet() {
     for part in [&text, &html] {
         assert!(part.contains(url) && part.contains("Hauptstraße 1") && part.contains("Yours"), "{part}");
     }
-    assert!(html.contains("<html lang=\"de-DE\">") && html.contains("#aa0000"));
+    assert!(html.contains("<html lang=\"de-DE\" dir=\"ltr\">") && html.contains("#aa0000"));
     assert_eq!(world.compose(&content, "Zoë", None).unwrap().bytes, message.bytes, "not the same on a retry");
 }
 
@@ -312,7 +312,7 @@ fn a_body_with_its_own_link_and_address_gets_no_second_one() {
     let hidden = own.replace("<a ", "<a style=\"display:none\" ");
     let (_, html) = parts(&world.compose(&content("s", &hidden, json!({})), "", None).unwrap());
     assert_eq!(html.matches("/u/").count(), 2);
-    assert!(html.find("Unsubscribe</a>").unwrap() < html.find("</body>").unwrap());
+    assert!(html.find("Abbestellen</a>").unwrap() < html.find("</body>").unwrap());
     let swallowed = "<html><body>x<!-- unclosed";
     assert!(matches!(
         world.compose(&content("s", swallowed, json!({})), "", None),

@@ -14,7 +14,7 @@ use crate::brand::{self, Brand, Topic};
 use crate::db::{Db, Write};
 use crate::decision::Class;
 use crate::id::{BrandId, ContentId, TopicId};
-use crate::message::content::{MAX_PARTIALS, includes};
+use crate::message::content::{LAYOUT, MAX_PARTIALS, includes};
 use crate::message::{Compiled, Frozen, Partial, TemplateError, text_part};
 
 /// Longest data of a campaign in octets, as JSON.
@@ -162,7 +162,7 @@ fn must_be_free(template: &Template, brand: BrandId, class: Class) -> Result<(),
 }
 
 impl Sources {
-    /// Makes the text parts that are absent and tries whether the whole can be used.
+    /// Makes the text parts that are absent, tries whether the whole can be used, and writes its styles at its elements.
     async fn freeze(
         self,
         id: ContentId,
@@ -192,7 +192,7 @@ impl Sources {
                 reply_to,
             };
             Compiled::new(&frozen)?;
-            Ok(frozen)
+            Ok(frozen.inlined().0)
         };
         // Long templates take a while: no other request should wait for them.
         tokio::task::spawn_blocking(work).await.map_err(|error| DbErr::Custom(error.to_string()))?
@@ -205,6 +205,7 @@ impl Sources {
             hasher.update((text.len() as u64).to_be_bytes());
             hasher.update(text);
         };
+        add(LAYOUT.as_bytes());
         add(brand.0.as_bytes());
         add(topic.0.as_bytes());
         for template in std::iter::once(&self.template).chain(self.partials.values()) {

@@ -209,6 +209,9 @@ impl HelperDef for Each<'_> {
         let mut entries = entries.enumerate().peekable();
         while let Some((index, (key, named, item))) = entries.next() {
             let mut block = BlockContext::new();
+            if let Some(parent) = rc.block() {
+                block.local_variables_mut().clone_from(parent.local_variables());
+            }
             block.set_local_var("index", to_json(index));
             block.set_local_var("first", Json::Bool(index == 0));
             block.set_local_var("last", Json::Bool(entries.peek().is_none()));

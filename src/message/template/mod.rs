@@ -290,7 +290,7 @@ impl Ready {
     pub(super) fn render(
         &self,
         context: &Context,
-        locals: &[(&str, &str)],
+        locals: &[(&str, String)],
         limit: usize,
     ) -> Result<String, ComposeError> {
         let registry = if self.part == Part::Html { &HTML } else { &PLAIN };
@@ -301,7 +301,7 @@ impl Ready {
             blocks::register(&mut rc, &steps);
             if let Some(block) = rc.block_mut() {
                 for (name, value) in locals {
-                    block.set_local_var(name, (*value).into());
+                    block.set_local_var(name, value.as_str().into());
                 }
             }
             self.template.render(registry, context, &mut rc, &mut out)
