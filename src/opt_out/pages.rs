@@ -120,7 +120,7 @@ impl Subject {
         let own = recipient.as_ref().and_then(|recipient| recipient.locale.as_deref());
         let choice = Choice::new(own, accept_language);
         let address = recipient.and_then(|recipient| recipient.address).map(|address| mask(&address));
-        let look = Look { name: Some(brand.name.clone()), color: brand.color.clone() };
+        let look = Look::of(&brand, &app.settings.base_url);
         Ok(Self { brand, topic, address, look, choice, https })
     }
 
@@ -304,7 +304,7 @@ async fn taken_back(app: &App, subject: &Subject, undone: &Undone, json: bool) -
 
 fn as_json(answer: &impl serde::Serialize, https: bool) -> Response {
     let mut response = crate::web::Json(answer).into_response();
-    page::secure(&mut response, None, https);
+    page::secure(&mut response, None, false, https);
     response
 }
 
@@ -367,7 +367,7 @@ fn slow_down(wait: Duration, json: bool, choice: Choice, https: bool) -> Respons
 fn unavailable(form: Option<Form>, json: bool, choice: Choice, https: bool) -> Response {
     if json {
         let mut response = Problem::unavailable().into_response();
-        page::secure(&mut response, None, https);
+        page::secure(&mut response, None, false, https);
         return response;
     }
     let again = form.map(|form| {
@@ -384,7 +384,7 @@ fn unavailable(form: Option<Form>, json: bool, choice: Choice, https: bool) -> R
 
 fn allowed(mut response: Response, https: bool) -> Response {
     if !response.headers().contains_key(header::CONTENT_SECURITY_POLICY) {
-        page::secure(&mut response, None, https);
+        page::secure(&mut response, None, false, https);
     }
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(METHODS));
     response

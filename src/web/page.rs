@@ -1,7 +1,7 @@
 //! Pages for people: layout, language, a brand's look, and the headers that every page behind a token carries.
 //!
-//! Pure. A page has no script, sets no cookie and loads nothing from anywhere; everything put into it is escaped. The
-//! words are those of [`crate::language`], in the reader's language. A brand's
+//! Pure. A page has no script, sets no cookie and loads nothing but its brand's logo, from where it came itself;
+//! everything put into it is escaped. The words are those of [`crate::language`], in the reader's language. A brand's
 //! colour is used as far as it can be read: lettering on it is black or white, and where it stands on the page's own
 //! ground it is darkened or lightened until it reaches a contrast of 4.5 (WCAG 2.2, 1.4.3).
 
@@ -12,15 +12,22 @@ use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use handlebars::{Context, Handlebars, Helper, HelperResult, Output, RenderContext, RenderErrorReason};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
+use url::Url;
 
+use crate::brand::Brand;
 use crate::colour::{Colour, DARK_GROUND, LIGHT_GROUND};
 use crate::language::{Choice, Locale, Value as Given};
 
 const STYLE: &str = include_str!("../../templates/pages/style.css");
 /// The whole style of the page that must stay within 1 kB.
 const SMALL_STYLE: &str = ":root{color-scheme:light dark}body{font:1.1rem/1.5 system-ui,sans-serif;max-width:34rem;margin:2rem auto;padding:0 1.25rem}";
+
+/// Widest and highest that a logo is shown, in CSS pixels.
+const LOGO_WIDTH: u32 = 200;
+const LOGO_HEIGHT: u32 = 48;
 
 /// The templates: what a page is called and what it is made of.
 const TEMPLATES: [(&str, &str); 6] = [
@@ -39,6 +46,32 @@ pub struct Look {
     pub name: Option<String>,
     /// Its colour, `#rrggbb`; a calm blue when absent or unreadable.
     pub color: Option<String>,
+    /// Its logo, shown in place of the name, which it carries as its alternative text.
+    pub logo: Option<Picture>,
+}
+
+/// A logo at the size at which it is shown, so that nothing moves when it arrives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Picture {
+    /// Its path on the host of the page.
+    pub src: String,
+    /// Width in CSS pixels.
+    pub width: u32,
+    /// Height in CSS pixels.
+    pub height: u32,
+}
+
+impl Look {
+    /// How this brand's pages look, reached below its own base URL or else the program's.
+    pub fn of(brand: &Brand, program: &Url) -> Self {
+        let base = Url::parse(brand.base(program));
+        let path = base.as_ref().map_or("", Url::path);
+        let logo = brand.logo().map(|logo| {
+            let (width, height) = logo.fitted(LOGO_WIDTH, LOGO_HEIGHT);
+            Picture { src: logo.under(path), width, height }
+        });
+        Self { name: Some(brand.name.clone()), color: brand.color.clone(), logo }
+    }
 }
 
 /// A page to be rendered.
@@ -78,6 +111,7 @@ pub fn respond(status: StatusCode, page: Page<'_>, https: bool) -> Response<Body
     };
     data.insert("title".into(), title.into());
     data.insert("name".into(), page.look.name.clone().into());
+    data.insert("logo".into(), json!(page.look.logo));
     finish(status, page.template, data, &style, page.choice, https)
 }
 
@@ -88,13 +122,16 @@ pub fn unknown_link(choice: Choice, https: bool) -> Response<Body> {
 }
 
 /// Puts the headers on that every answer behind a token carries, whatever its status and type.
-pub fn secure(response: &mut Response<Body>, style: Option<&str>, https: bool) {
+///
+/// `style` is the style that the page holds, and `image` whether it shows one of ours.
+pub fn secure(response: &mut Response<Body>, style: Option<&str>, image: bool, https: bool) {
     let style_source = style.map_or_else(
         || "'none'".to_owned(),
         |style| format!("'sha256-{}'", STANDARD.encode(Sha256::digest(style.as_bytes()))),
     );
+    let image_source = if image { " img-src 'self';" } else { "" };
     let policy = format!(
-        "default-src 'none'; style-src {style_source}; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+        "default-src 'none'; style-src {style_source};{image_source} form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
     );
     let headers = response.headers_mut();
     let mut set = |name: HeaderName, value: &'static str| {
@@ -125,6 +162,7 @@ fn finish(
     data.insert("lang".into(), language.code().into());
     data.insert("dir".into(), language.direction().into());
     data.insert("style".into(), style.into());
+    let image = data.get("logo").is_some_and(Value::is_object);
     let html = PAGES.render(template, &Value::Object(data)).unwrap_or_else(|error| {
         // What was done is done: a page that cannot be drawn must not look like a failure of the act.
         tracing::error!(template, %error, "a page could not be rendered");
@@ -138,7 +176,7 @@ fn finish(
     if choice.by_request {
         headers.insert(header::VARY, HeaderValue::from_static("Accept-Language"));
     }
-    secure(&mut response, Some(style), https);
+    secure(&mut response, Some(style), image, https);
     response
 }
 
@@ -202,6 +240,10 @@ mod tests {
         String::from_utf8(bytes.to_vec()).unwrap()
     }
 
+    fn logo() -> Option<Picture> {
+        Some(Picture { src: "/logo/x.png".into(), width: 200, height: 48 })
+    }
+
     fn data() -> Value {
         json!({
             "address": "a…z@e….org", "topic": "Offers", "brand": "Acme", "date": "1 May 2027", "stands": true,
@@ -218,7 +260,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_page_renders_in_every_language_with_one_main_heading_and_nothing_left_open() {
-        let look = Look { name: Some("Acme".into()), color: Some("#ffee00".into()) };
+        let look = Look { name: Some("Acme".into()), color: Some("#ffee00".into()), logo: logo() };
         for choice in every_choice() {
             let language = choice.locale.language();
             for (template, _) in
@@ -271,7 +313,7 @@ mod tests {
             for name in ["address", "topic", "brand", "date"] {
                 given[name] = format!("<i>{value}").into();
             }
-            let look = Look { name: Some(format!("<i>{value}")), color: Some(value) };
+            let look = Look { name: Some(format!("<i>{value}")), color: Some(value), logo: logo() };
             for template in ["ask", "done", "undone"] {
                 let page = Page { template, title: "ask.title", look: &look, choice: Choice::default(), data: given.clone() };
                 let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
