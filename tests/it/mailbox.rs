@@ -41,30 +41,34 @@ impl Shown {
         body
     }
 
-    /// Hands a message over as it is, dots stuffed, and waits until it is kept.
     async fn deliver(&self, to: &str, message: &[u8]) -> u64 {
-        let mut count = self.mailbox.count();
-        let before = *count.borrow();
-        let mut talk = Talk::open(&self.mailbox).await;
-        talk.said("220").await;
-        talk.ask(format!("EHLO t\r\nMAIL FROM:<s@x.example>\r\nRCPT TO:<{to}>\r\nDATA\r\n").as_bytes()).await;
-        talk.said("354").await;
-        let mut stuffed = Vec::new();
-        for line in message.split_inclusive(|&byte| byte == b'\n') {
-            if line.starts_with(b".") {
-                stuffed.push(b'.');
-            }
-            stuffed.extend_from_slice(line);
-        }
-        talk.ask(&stuffed).await;
-        talk.ask(b"\r\n.\r\nQUIT\r\n").await;
-        talk.said("221").await;
-        tokio::time::timeout(Duration::from_secs(10), count.wait_for(|&now| now > before))
-            .await
-            .unwrap()
-            .unwrap();
-        before + 1
+        deliver(&self.mailbox, to, message).await
     }
+}
+
+/// Hands a message over as it is, dots stuffed, and waits until it is kept.
+pub(crate) async fn deliver(mailbox: &Mailbox, to: &str, message: &[u8]) -> u64 {
+    let mut count = mailbox.count();
+    let before = *count.borrow();
+    let mut talk = Talk::open(mailbox).await;
+    talk.said("220").await;
+    talk.ask(format!("EHLO t\r\nMAIL FROM:<s@x.example>\r\nRCPT TO:<{to}>\r\nDATA\r\n").as_bytes()).await;
+    talk.said("354").await;
+    let mut stuffed = Vec::new();
+    for line in message.split_inclusive(|&byte| byte == b'\n') {
+        if line.starts_with(b".") {
+            stuffed.push(b'.');
+        }
+        stuffed.extend_from_slice(line);
+    }
+    talk.ask(&stuffed).await;
+    talk.ask(b"\r\n.\r\nQUIT\r\n").await;
+    talk.said("221").await;
+    tokio::time::timeout(Duration::from_secs(10), count.wait_for(|&now| now > before))
+        .await
+        .unwrap()
+        .unwrap();
+    before + 1
 }
 
 struct Talk(TcpStream, String);
@@ -101,7 +105,7 @@ impl Talk {
     }
 }
 
-const MAIL: &str = "From: =?utf-8?q?B=C3=BCcher_AG?= <news@books.example>\r\n\
+pub(crate) const MAIL: &str = "From: =?utf-8?q?B=C3=BCcher_AG?= <news@books.example>\r\n\
 To: Ada <ada@b.example>\r\n\
 Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe_=3Cb=3E?=\r\n\
 List-Unsubscribe: <http://127.0.0.1:8080/u/abc>,\r\n <mailto:u@x.example>\r\n\

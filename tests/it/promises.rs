@@ -18,7 +18,7 @@ fn path_of(link: &str) -> String {
     url::Url::parse(link).unwrap().path().to_owned()
 }
 
-async fn sql(tidings: &Tidings, statement: &str) {
+pub(crate) async fn sql(tidings: &Tidings, statement: &str) {
     let txn = tidings.app().db.begin().await.unwrap();
     txn.execute_unprepared(statement).await.unwrap();
     txn.commit().await.unwrap();

@@ -1,0 +1,1 @@
+//! H7: links as mail programs, scanners and people mangle them.
