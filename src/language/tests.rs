@@ -153,7 +153,10 @@ fn what_runs_the_other_way_is_set_apart_and_reaches_no_further() {
     assert!(!who("ar", "متجر").0.contains("\u{2068}متجر"));
     assert_eq!(Language::English.isolate("\u{202e}evil\u{2069}\u{2066}"), "evil");
     assert_eq!(Language::English.isolate("\u{2067}شر\u{2069}\u{202c}"), "\u{2068}شر\u{2069}");
-    assert_eq!(locale("de").fill("ask.scope.topic", &[]), "Damit endet „{topic}“ sofort.");
+    assert_eq!(
+        locale("de").fill("ask.scope.topic", &[]),
+        "„{topic}“. Auf der nächsten Seite können Sie mehr abbestellen."
+    );
 }
 
 proptest! {

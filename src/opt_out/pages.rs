@@ -164,7 +164,8 @@ async fn ask(app: &App, link: &Link, subject: &Subject) -> Result<Response, DbEr
         AskedScope::Brand => "ask.scope.brand",
         AskedScope::All => "ask.scope.all",
     };
-    let more = json!({ "stands": stands, "date": newer(&times, link, subject), "scope_text": scope_text });
+    let stays = !subject.topic.class.can_be_refused();
+    let more = json!({ "stands": stands, "date": newer(&times, link, subject), "scope_text": scope_text, "stays": stays });
     Ok(subject.page("ask", "ask.title", more))
 }
 
@@ -231,8 +232,8 @@ async fn done(
         flights.into_iter().map(|(topic, n)| json!({ "topic": topic, "n": n })).collect();
     let stopped = match asked {
         AskedScope::Topic => "done.stopped.topic",
-        AskedScope::Brand => "done.stopped.brand",
-        AskedScope::All => "done.stopped.all",
+        AskedScope::Brand => "ask.scope.brand",
+        AskedScope::All => "ask.scope.all",
     };
     let more = json!({
         "date": newer(&answer.overruled, link, subject),
@@ -299,7 +300,8 @@ async fn taken_back(app: &App, subject: &Subject, undone: &Undone, json: bool) -
     let concerned = Scope::Topic(subject.brand.id, subject.topic.id);
     let still = still.iter().any(|&scope| scope.meets(concerned));
     let more = json!({ "nothing": undone.scopes.is_empty(), "still": still });
-    Ok(subject.page("undone", "undone.title", more))
+    let title = if undone.scopes.is_empty() { "undone.heading.nothing" } else { "undone.title" };
+    Ok(subject.page("undone", title, more))
 }
 
 fn as_json(answer: &impl serde::Serialize, https: bool) -> Response {
@@ -354,7 +356,7 @@ fn message(status: StatusCode, title: &str, data: Value, choice: Choice, https: 
 fn slow_down(wait: Duration, json: bool, choice: Choice, https: bool) -> Response {
     if json {
         let mut response = Problem::too_many(wait).into_response();
-        page::secure(&mut response, None, https);
+        page::secure(&mut response, None, false, https);
         return response;
     }
     let data = json!({ "heading": "limited.heading", "text": "limited.text" });

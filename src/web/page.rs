@@ -247,7 +247,7 @@ mod tests {
     fn data() -> Value {
         json!({
             "address": "a…z@e….org", "topic": "Offers", "brand": "Acme", "date": "1 May 2027", "stands": true,
-            "scope_text": "ask.scope.all", "stopped": ["done.stopped.all"], "comes": [{ "text": "done.comes.service" }, { "text": "done.comes.kept", "topic": "News", "brand": "Bee" }],
+            "scope_text": "ask.scope.all", "stopped": ["ask.scope.all"], "comes": [{ "text": "done.comes.service" }, { "text": "done.comes.kept", "topic": "News", "brand": "Bee" }],
             "flights": [{ "topic": "News", "n": 2 }, { "n": 1 }], "nothing": false, "still": true, "heading": "large.heading",
             "text": "large.text", "again": [{ "name": "scope", "value": "all" }],
             "choices": [{ "undo": true, "scope": "topic", "text": "done.only.topic" }],

@@ -90,12 +90,12 @@ async fn h6_a_text_browser_shows_all_that_matters_and_sends_the_form() {
     let page = lynx(&["-dump", &url], "");
     let at = |text: &str| page.find(text).unwrap_or_else(|| panic!("{text}: {page}"));
     assert!(
-        at("Stop these messages?") < at("a…e@e….org") && at("a…e@e….org") < at("[Unsubscribe]"),
+        at("Stop these messages?") < at("a…e@e….org") && at("a…e@e….org") < at("(BUTTON) Unsubscribe"),
         "{page}"
     );
     assert_eq!(decision(&tidings, "marketing", ADA).await, "send");
     let done = lynx(&["-dump", "-post_data", &url], "page=1\n---\n");
-    for said in ["You are unsubscribed", "What has stopped", "What still comes", "[Undo"] {
+    for said in ["You are unsubscribed", "What has stopped", "What still comes", "(BUTTON) Undo"] {
         assert!(done.contains(said), "{said}: {done}");
     }
     assert_eq!(decision(&tidings, "marketing", ADA).await, "suppress");

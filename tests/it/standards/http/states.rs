@@ -12,7 +12,7 @@ use crate::logo::LOGO;
 use crate::unsubscribe_page::path;
 
 /// The languages of the pages.
-pub(super) const LANGUAGES: [&str; 1] = ["en"];
+pub(super) const LANGUAGES: [&str; 5] = ["en", "de", "fr", "es", "ar"];
 
 /// A page as it was answered.
 pub(super) struct Shown {
@@ -126,7 +126,13 @@ async fn refusals(person: &mut Person<'_>) {
     let link = path(person.tidings, "marketing", "eve@example.org").await;
     person.meets("unknown", 404, person.request(Method::GET, "/u/unknown")).await;
     person.meets("method", 405, person.request(Method::DELETE, &link)).await;
-    person.meets("large", 413, person.request(Method::POST, &link).body(vec![b'x'; 70_000])).await;
+    person
+        .meets(
+            "large",
+            413,
+            person.request(Method::POST, &link).header("connection", "close").body(vec![b'x'; 70_000]),
+        )
+        .await;
 }
 
 /// Colours that nobody would choose, with a logo; and names that never end.
