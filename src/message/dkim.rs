@@ -125,10 +125,9 @@ impl Signer {
         field.word("b=");
 
         let mut input = Vec::with_capacity(2048);
+        // The signature's own field goes in last, without a line end (RFC 6376 §3.7).
         let fields = covered.fields.iter().copied();
         relaxed.canonicalize_headers(fields.chain([field.name_and_value()]), &mut input);
-        // The signature's own field goes in without its line end (RFC 6376 §3.7).
-        input.truncate(input.strip_suffix(b"\r\n").map_or(input.len(), <[u8]>::len));
         let signature = STANDARD.encode(self.key.sign(&input[..])?);
         let mut rest = signature.as_str();
         while !rest.is_empty() {
@@ -177,13 +176,13 @@ impl<'m> Covered<'m> {
     }
 }
 
-/// Header and body of a message, without the empty line between them.
+/// Header and body of a message, without the empty line between them; the header's last line keeps its end.
 fn halves(message: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = message.windows(4).position(|four| four == b"\r\n\r\n")?;
-    Some((&message[..end], &message[end + 4..]))
+    Some((&message[..end + 2], &message[end + 4..]))
 }
 
-/// The fields of a header: name, and value as it stands there, folds included.
+/// The fields of a header: name, and value as it stands there with folds and line end, which canonical forms need.
 fn fields(header: &[u8]) -> impl Iterator<Item = (&str, &[u8])> {
     let mut rest = header;
     std::iter::from_fn(move || {
@@ -191,8 +190,8 @@ fn fields(header: &[u8]) -> impl Iterator<Item = (&str, &[u8])> {
             return None;
         }
         let is_end = |three: &[u8]| three.starts_with(b"\r\n") && !matches!(three[2], b' ' | b'\t');
-        let end = rest.windows(3).position(is_end);
-        let (field, after) = end.map_or((rest, &rest[rest.len()..]), |end| (&rest[..end], &rest[end + 2..]));
+        let end = rest.windows(3).position(is_end).map_or(rest.len(), |end| end + 2);
+        let (field, after) = rest.split_at(end);
         rest = after;
         Some(field)
     })

@@ -1,1 +1,0 @@
-//! DKIM, SPF and DMARC alignment (D).
