@@ -154,16 +154,20 @@ fn is_invisible(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{ad}')
 }
 
-/// Without `=?`, which begins an encoded word: one must not stand in an address (RFC 2047 §5), and some programs decode it
-/// there nevertheless.
+/// Without encoded words: they must not stand in an address (RFC 2047 §5), and some programs decode them there
+/// nevertheless.
 fn is_dot_atom(local: &str) -> bool {
-    !local.contains("=?")
+    !has_encoded_word(local)
         && local.split('.').all(|atom| {
             !atom.is_empty()
                 && atom
                     .chars()
                     .all(|c| c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c) || !c.is_ascii())
         })
+}
+
+fn has_encoded_word(local: &str) -> bool {
+    local.split_once("=?").is_some_and(|(_, rest)| rest.contains("?="))
 }
 
 fn ascii_domain(domain: &str) -> Result<String, AddressError> {

@@ -8,7 +8,7 @@ from email_validator import EmailNotValidError, validate_email
 
 def judge(text):
     try:
-        valid = validate_email(text, check_deliverability=False, allow_smtputf8=True)
+        valid = validate_email(text, check_deliverability=False, allow_smtputf8=True, strict=True)
     except EmailNotValidError as error:
         return {"why": str(error)}
     return {"local": valid.local_part, "domain": valid.ascii_domain}
