@@ -22,6 +22,7 @@ mod demo;
 mod fence;
 mod html_mail;
 mod import;
+mod intake;
 mod languages;
 mod logo;
 mod mailbox;

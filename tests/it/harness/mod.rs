@@ -7,6 +7,7 @@ mod database;
 mod process;
 pub(crate) mod readers;
 mod smtp;
+mod swaks;
 mod tidings;
 pub(crate) mod tools;
 mod wait;
@@ -16,6 +17,7 @@ pub(crate) use api::{Answer, Api};
 pub(crate) use database::{ADMIN_KEY, Database, LINK_KEYS};
 pub(crate) use process::{Process, free_address, run_in, said, source, tidings as program};
 pub(crate) use smtp::{Act, Gate, Options, SmtpServer, Stage, Transaction};
+pub(crate) use swaks::{UnsubscribeMail, swaks};
 pub(crate) use wait::{eventually, wait_until};
 
 /// Makes each journey a module of two tests, `on_sqlite` and `on_postgres`.

@@ -80,6 +80,11 @@ impl Tidings {
         &self.running.as_ref().unwrap().app
     }
 
+    /// Where it takes mail that unsubscribes.
+    pub(crate) fn inbound(&self) -> std::net::SocketAddr {
+        self.running.as_ref().unwrap().inbound.expect("the settings name no place where mail is taken")
+    }
+
     /// The database's clock.
     pub(crate) fn clock(&self) -> &Clock {
         &self.parts.clock

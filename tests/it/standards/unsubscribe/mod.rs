@@ -1,5 +1,6 @@
 //! One-click unsubscribe (U).
 
+mod by_mail;
 mod click;
 mod fields;
 mod lasting;
