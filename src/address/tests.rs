@@ -177,6 +177,25 @@ proptest! {
     }
 
     #[test]
+    fn whatever_is_an_address_is_known_by_one_form_and_hash_however_it_is_written_again(
+        local in "[^\\p{Z}\\p{C}@\"(),:;<>\\[\\]\\\\]{1,30}",
+        domain in "[^\\p{Z}\\p{C}@]{1,20}\\.(example|例え|xn--p1ai|рф)",
+    ) {
+        let key = AddressKey::new(vec![3; 32]).unwrap();
+        if let Ok(address) = EmailAddress::parse(&format!("{local}@{domain}")) {
+            for other in [address.as_str().to_owned(), address.to_wire(), address.folded(), format!("{local}@{}", address.domain())] {
+                let again = EmailAddress::parse(&other);
+                prop_assert!(again.is_ok(), "{other:?} {again:?}");
+                let again = again.unwrap();
+                prop_assert_eq!(again.folded(), address.folded());
+                prop_assert_eq!(key.hash(&again), key.hash(&address));
+            }
+            let wire = address.to_wire();
+            prop_assert!(!wire.contains(|c: char| c.is_control() || c.is_whitespace() || "<>\"(),:;".contains(c)), "{wire:?}");
+        }
+    }
+
+    #[test]
     fn case_and_composition_make_no_difference(local in "[a-zäöüéàñ]{1,12}", domain in "[a-zäöü]{1,10}\\.[a-z]{2,6}") {
         use unicode_normalization::UnicodeNormalization;
         let plain = format!("{local}@{domain}");

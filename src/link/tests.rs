@@ -190,6 +190,64 @@ proptest! {
     }
 
     #[test]
+    fn a_token_that_was_changed_anyhow_never_verifies(
+        at in any::<prop::sample::Index>(),
+        with in "[A-Za-z0-9_-]{0,8}",
+        cut in 0..8_usize,
+    ) {
+        let ring = ring(&["a", "b"]);
+        let token = link(Purpose::Unsubscribe).to_token(&ring);
+        let at = at.index(token.len());
+        let end = (at + cut).min(token.len());
+        let changed = format!("{}{with}{}", &token[..at], &token[end..]);
+        prop_assume!(changed != token);
+        prop_assert_eq!(read(&changed, &ring), Err(LinkError));
+    }
+
+    #[test]
+    fn octets_of_a_token_that_were_changed_never_verify(
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+    ) {
+        let ring = ring(&["a"]);
+        let octets = URL_SAFE_NO_PAD.decode(link(Purpose::Unsubscribe).to_token(&ring)).unwrap();
+        let mut changed = octets.clone();
+        for (at, to) in changes {
+            let at = at.index(changed.len());
+            changed[at] = to;
+        }
+        prop_assume!(changed != octets);
+        prop_assert_eq!(read(&URL_SAFE_NO_PAD.encode(changed), &ring), Err(LinkError));
+    }
+
+    #[test]
+    fn an_envelope_sender_names_its_delivery_in_any_case_and_nothing_else_names_one(
+        id in any::<u128>(),
+        at in any::<prop::sample::Index>(),
+        with in "[a-z0-9+.]{0,3}",
+        upper in any::<bool>(),
+        text in ".{0,80}|b\\+[0-9a-f]{32}\\.[0-9a-f]{20}",
+    ) {
+        let ring = ring(&["a", "b"]);
+        let delivery = DeliveryId(Uuid::from_u128(id));
+        let local = envelope_local(delivery, &ring);
+        prop_assert!(local.len() <= 64 && local.is_ascii());
+        let seen = if upper { local.to_uppercase() } else { local.clone() };
+        prop_assert_eq!(delivery_of_envelope(&seen, &ring), Some(delivery));
+        prop_assert_eq!(delivery_of_envelope(&text, &ring), None);
+        let at = at.index(local.len());
+        let changed = format!("{}{with}{}", &local[..at], &local[at + 1..]);
+        prop_assume!(changed != local);
+        prop_assert_eq!(delivery_of_envelope(&changed, &ring), None);
+    }
+
+    #[test]
+    fn any_text_is_read_as_a_ring_or_refused_without_a_panic(text in ".{0,80}|([a-z]{0,17}:[A-Za-z0-9+/=]{0,60}[, \n]?){0,4}") {
+        if let Err(error) = KeyRing::parse(&text) {
+            prop_assert!(!error.to_string().is_empty());
+        }
+    }
+
+    #[test]
     fn any_link_is_read_back_by_any_ring_that_holds_its_key(
         hash in proptest::array::uniform32(any::<u8>()),
         ids in proptest::array::uniform4(any::<u128>()),

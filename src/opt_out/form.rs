@@ -193,6 +193,42 @@ mod tests {
         }
 
         #[test]
+        fn one_click_is_read_whatever_the_boundary_and_whatever_stands_around_it(
+            boundary in "[0-9A-Za-z'()+_,./:=?-]{1,70}",
+            quoted in any::<bool>(),
+            preamble in "[a-z \\r\\n]{0,30}",
+            typed in any::<bool>(),
+            others in prop::collection::vec(("[a-z]{1,8}", "[a-z \\n]{0,20}"), 0..4),
+            after in any::<bool>(),
+            end in prop::sample::select(vec!["\r\n", "\n"]),
+        ) {
+            // Unquoted it ends at what may not stand in a token (RFC 2045 §5.1).
+            let quoted = quoted || boundary.contains(|c: char| "()<>@,;:\\\"/[]?= ".contains(c));
+            let kind = if quoted {
+                format!("multipart/form-data; boundary=\"{boundary}\"")
+            } else {
+                format!("multipart/form-data; boundary={boundary}")
+            };
+            let part = |name: &str, value: &str| {
+                let kind = if typed { format!("Content-Type: text/plain{end}") } else { String::new() };
+                format!("--{boundary}{end}{kind}Content-Disposition: form-data; name=\"{name}\"{end}{end}{value}{end}")
+            };
+            let others = others.iter().map(|(name, value)| part(&format!("x{name}"), value)).collect::<String>();
+            let click = part("List-Unsubscribe", "One-Click");
+            let parts = if after { click + &others } else { others + &click };
+            let body = format!("{preamble}{end}{parts}--{boundary}--{end}");
+            prop_assert_eq!(Form::read(&kind, body.as_bytes()), one_click(), "{} {}", kind, body);
+        }
+
+        #[test]
+        fn a_body_of_any_size_is_read_in_a_time_that_grows_with_it(unit in "(--b|\r\n|;|=|&|%|\"|a){1,4}", times in 0..4_000_usize) {
+            let body = unit.repeat(times);
+            Form::read("multipart/form-data; boundary=b", body.as_bytes());
+            Form::read(URLENCODED, body.as_bytes());
+            Form::read(&body, b"--b\n\n");
+        }
+
+        #[test]
         fn no_multipart_body_is_too_odd(body in "(--b|\r\n|\n|: |;|=|\"|name|Content-Disposition|x){0,30}") {
             Form::read("multipart/form-data; boundary=b", body.as_bytes());
             Form::read("multipart/form-data", body.as_bytes());

@@ -200,6 +200,8 @@ fn fields(line: &[u8]) -> Result<Vec<String>, String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn row(fields: &[&str]) -> Vec<String> {
@@ -259,5 +261,35 @@ mod tests {
             seen,
             [(1, ok(&["a", "b"])), (3, Err(())), (4, ok(&["c", "d"])), (5, Err(())), (6, ok(&["last"]))]
         );
+    }
+
+    proptest! {
+        #[test]
+        fn any_octets_are_read_to_their_end_without_a_panic(
+            octets in prop::collection::vec(any::<u8>(), 0..300),
+            text in "(email|scope|ann@b.example|all|\\{\"brand\":\"a\"\\}|phone|[,\"\n\r:.]|2026-01-01T00:00:00Z){0,20}",
+            header in any::<bool>(),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            for file in [octets, text.into_bytes()] {
+                let mut whole = if header { b"address,scope,channel,time\n".to_vec() } else { Vec::new() };
+                whole.extend(file);
+                let most = whole.iter().filter(|&&octet| octet == b'\n').count() as u64 + 1;
+                let mut lines = Lines::new(whole.as_slice());
+                let mut layout = None;
+                let mut last = 0;
+                while let Some(line) = runtime.block_on(lines.next()).unwrap() {
+                    prop_assert!(line.number > last && line.number <= most);
+                    last = line.number;
+                    let Ok(fields) = line.fields else { continue };
+                    if layout.is_none() {
+                        layout = Layout::of(&fields).ok();
+                    }
+                    if let Some((layout, _)) = &layout {
+                        let _ = layout.read(&fields);
+                    }
+                }
+            }
+        }
     }
 }

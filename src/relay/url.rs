@@ -138,6 +138,7 @@ fn decode(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use secrecy::ExposeSecret;
 
     use super::*;
@@ -193,6 +194,17 @@ mod tests {
             let error = Target::parse(bad).unwrap_err().to_string();
             assert!(error.contains("TIDINGS_RELAY_URL"), "{bad}: {error}");
             assert!(!error.contains("hunter2") && !error.contains('\n'), "{bad}: {error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_relay_or_refused_without_a_panic(
+            text in ".{0,80}|smtps?(\\+starttls)?://([a-z%:0-9]{0,12}@)?[a-z0-9.\\[\\]:]{0,20}(\\?[a-z=&]{0,20})?",
+        ) {
+            if let Ok(target) = Target::parse(&text) {
+                prop_assert!(!target.host.is_empty() && !target.host.contains(|c: char| c.is_control() || c.is_whitespace()));
+            }
         }
     }
 }

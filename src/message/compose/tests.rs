@@ -425,4 +425,25 @@ proptest! {
             prop_assert!(part.contains("https://mail.acme.example/u/") && part.contains("12345 Berlin"));
         }
     }
+
+    #[test]
+    fn no_name_of_a_brand_or_topic_breaks_a_message(brand in text(), from in "[^\\p{C}\u{2028}\u{2029}]{0,120}", topic in text()) {
+        let mut world = world(Class::Marketing);
+        world.brand.name = brand;
+        let own = EmailAddress::parse("news@acme.example").unwrap();
+        let mailbox = crate::brand::Mailbox { name: from.trim().to_owned(), address: own };
+        world.brand.from_mailbox = mailbox.to_string();
+        world.brand.reply_to = Some(mailbox.to_string());
+        world.topic.name = topic;
+        let message = world.compose(&content("s", "<p>x</p>", json!({})), "n", None).unwrap();
+        check_octets(&message);
+        prop_assert_eq!(header_of(&message).len(), 12);
+        let parsed = MessageParser::default().parse(&message.bytes).unwrap();
+        let sender = parsed.from().unwrap().first().unwrap();
+        prop_assert_eq!(sender.address().unwrap(), "news@acme.example");
+        let given: String = mailbox.name.nfc().collect();
+        prop_assert!(sender.name().is_none_or(|shown| shown == given), "{sender:?} {given:?}");
+        let header = header_of(&message);
+        prop_assert!(value(&header, "List-Id").ends_with("<offers.acme.acme.example>"));
+    }
 }

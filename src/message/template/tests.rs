@@ -1,5 +1,6 @@
 use std::time::{Duration, Instant};
 
+use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
 use super::*;
@@ -156,5 +157,36 @@ fn the_largest_templates_parse_soon() {
         let done = Parsed::new(&source);
         let took = started.elapsed();
         assert!(took < Duration::from_secs(20), "{} octets took {took:?}: {:?}", source.len(), done.err());
+    }
+}
+
+/// Pieces that templates are made of, whole and broken.
+const PIECES: &str = "(\\{\\{|\\}\\}|\\{\\{\\{|\\}\\}\\}|\\{\\{#if |\\{\\{#each |\\{\\{#with |\\{\\{#unless |\\{\\{/if\\}\\}|\\{\\{/each\\}\\}|\\{\\{/with\\}\\}|\\{\\{else\\}\\}|\\{\\{> p\\}\\}|\\{\\{!--|--\\}\\}|\\{\\{~|~\\}\\}|data|data\\.list|data\\.s|this|\\.\\.|/|@index|@root|as \\|x i\\||\\(|\\)|eq |or |lookup |\"a\"|'|\\[|\\]|\\\\|[0-9]|\\PC|\n| ){0,40}";
+
+proptest! {
+    #[test]
+    fn any_text_is_a_template_or_refused_where_it_is_wrong(source in prop_oneof![PIECES, ".{0,200}"]) {
+        let data = json!({ "name": "n", "data": { "list": [[1, 2], { "a": "<b>" }], "s": "text", "a": true } });
+        let lines = source.split('\n').count();
+        match ready(&source, &[("p", "{{name}}")]) {
+            Err(flaw) => {
+                prop_assert!((1..=lines + 1).contains(&flaw.line) && flaw.column >= 1, "{flaw:?}");
+                prop_assert!(!flaw.reason.is_empty());
+            }
+            Ok(ready) => {
+                if let Ok(rendered) = ready.render(&Context::from(data), &[], 10_000) {
+                    prop_assert!(rendered.len() <= 10_000);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_filled_in_is_escaped_and_never_read_as_a_template(value in ".{0,80}|[{}<>&\"'#/a ]{0,40}") {
+        let rendered = render("[{{data.s}}]", &json!({ "data": { "s": value } })).unwrap();
+        prop_assert!(!rendered.contains(['<', '>', '"']), "{rendered}");
+        let shown = rendered.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&#x27;", "'");
+        let shown = shown.replace("&#x60;", "`").replace("&#x3D;", "=").replace("&amp;", "&");
+        prop_assert_eq!(shown, format!("[{value}]"));
     }
 }
