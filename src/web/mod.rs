@@ -12,6 +12,7 @@ mod openapi;
 pub mod page;
 mod params;
 pub mod problem;
+mod roles;
 pub mod router;
 mod upload;
 

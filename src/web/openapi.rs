@@ -5,7 +5,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{ComponentsBuilder, InfoBuilder, OpenApi, OpenApiBuilder};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::{FieldError, Problem};
+use super::{FieldError, Problem, roles};
 
 const ABOUT: &str = "Sends the mail that people must get and stops the mail that people refuse.\n\n\
     Times are RFC 3339 in UTC, ids opaque strings. Errors are RFC 9457 problems with a stable `type`. \
@@ -45,6 +45,11 @@ pub(super) fn finished(openapi: &OpenApi, server: &str) -> Value {
 
 fn complete(path: &str, method: &str, operation: &mut Map<String, Value>) {
     operation.insert("operationId".to_owned(), operation_id(path, method).into());
+    let may = roles::of(method, path);
+    let text = operation.get("description").and_then(Value::as_str).unwrap_or_default();
+    let text = format!("{text}\n\nRoles: {}.", may.join(", "));
+    operation.insert("description".to_owned(), text.trim().into());
+    operation.insert("x-roles".to_owned(), json!(may));
     let takes_json =
         operation.get("requestBody").and_then(|body| body.pointer("/content/application~1json")).is_some();
     let has_body = operation.contains_key("requestBody");
@@ -67,6 +72,7 @@ fn complete(path: &str, method: &str, operation: &mut Map<String, Value>) {
         ("401", "No API key, or none that counts."),
         ("403", "The key's role may not do this."),
         ("422", "Fields that cannot be used; `errors` names them."),
+        ("429", "Too many wrong keys came from this address; `Retry-After` says when the next is looked at."),
         ("503", "The database did not commit; try again."),
     ];
     if path.contains('{') {

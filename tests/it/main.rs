@@ -34,6 +34,7 @@ mod quiet_logs;
 mod readme;
 mod recipients;
 mod relay;
+mod roles;
 mod sending;
 mod standards;
 mod tidy;
