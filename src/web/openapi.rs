@@ -11,6 +11,9 @@ const ABOUT: &str = "Sends the mail that people must get and stops the mail that
     Times are RFC 3339 in UTC, ids opaque strings. Errors are RFC 9457 problems with a stable `type`. \
     Lists are `{items, next}`, paged by `?limit=&after=`.";
 
+/// What fields may hold: kinds, and which field of which schema is of which.
+const FIELDS: &str = include_str!("openapi/fields.json");
+
 /// What the operations are added to.
 pub(super) fn frame() -> OpenApi {
     let components = ComponentsBuilder::new()
@@ -30,6 +33,7 @@ pub(super) fn frame() -> OpenApi {
 /// operation may answer.
 pub(super) fn finished(openapi: &OpenApi, server: &str) -> Value {
     let mut document = serde_json::to_value(openapi).unwrap_or_default();
+    document["info"]["license"] = json!({ "name": "MIT or Apache-2.0", "identifier": env!("CARGO_PKG_LICENSE") });
     document["servers"] = json!([{ "url": server }]);
     document["security"] = json!([{ "bearer": [] }]);
     let paths = document.get_mut("paths").and_then(Value::as_object_mut);
@@ -40,7 +44,48 @@ pub(super) fn finished(openapi: &OpenApi, server: &str) -> Value {
             }
         }
     }
+    bound(&mut document);
+    leave_out_unused(&mut document);
     document
+}
+
+/// Says of each field what it may hold, as far as a schema can: the limits that the handlers keep.
+fn bound(document: &mut Value) {
+    let limits: Value = serde_json::from_str(FIELDS).unwrap_or_default();
+    let lay = |kind: &Value, over: Option<&mut Value>| {
+        let kind = kind.as_str().and_then(|kind| limits["kinds"][kind].as_object());
+        if let (Some(kind), Some(over)) = (kind, over.and_then(Value::as_object_mut)) {
+            over.extend(kind.clone());
+        }
+    };
+    for (schema, fields) in limits["schemas"].as_object().into_iter().flatten() {
+        for (path, kind) in fields.as_object().into_iter().flatten() {
+            lay(kind, document.pointer_mut(&format!("/components/schemas/{schema}/{path}")));
+        }
+    }
+    let paths = document.get_mut("paths").and_then(Value::as_object_mut);
+    let operations = paths.into_iter().flatten().filter_map(|(_, item)| item.as_object_mut()).flatten();
+    for (_, operation) in operations {
+        let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
+        for parameter in parameters.into_iter().flatten() {
+            let name = parameter["name"].as_str().unwrap_or_default().to_owned();
+            lay(&limits["parameters"][name], parameter.get_mut("schema"));
+        }
+    }
+}
+
+/// Takes out the schemas that nothing refers to: those of lists' items stand in the lists.
+fn leave_out_unused(document: &mut Value) {
+    loop {
+        let text = document.to_string();
+        let schemas = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut);
+        let Some(schemas) = schemas else { return };
+        let before = schemas.len();
+        schemas.retain(|name, _| text.contains(&format!("\"#/components/schemas/{name}\"")));
+        if schemas.len() == before {
+            return;
+        }
+    }
 }
 
 fn complete(path: &str, method: &str, operation: &mut Map<String, Value>) {
@@ -62,7 +107,7 @@ fn complete(path: &str, method: &str, operation: &mut Map<String, Value>) {
                 "required": false,
                 "description": "Kept 24 hours per API key and path: the same body gets the first answer again, another \
                                 body 422, a call while the first runs 409.",
-                "schema": { "type": "string", "minLength": 1, "maxLength": 255 },
+                "schema": { "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$" },
             }));
         }
     }

@@ -19,6 +19,7 @@ mod clients;
 mod compose;
 mod config;
 mod demo;
+mod described;
 mod fence;
 mod html_mail;
 mod import;
