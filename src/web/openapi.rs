@@ -33,7 +33,8 @@ pub(super) fn frame() -> OpenApi {
 /// operation may answer.
 pub(super) fn finished(openapi: &OpenApi, server: &str) -> Value {
     let mut document = serde_json::to_value(openapi).unwrap_or_default();
-    document["info"]["license"] = json!({ "name": "MIT or Apache-2.0", "identifier": env!("CARGO_PKG_LICENSE") });
+    document["info"]["license"] =
+        json!({ "name": "MIT or Apache-2.0", "identifier": env!("CARGO_PKG_LICENSE") });
     document["servers"] = json!([{ "url": server }]);
     document["security"] = json!([{ "bearer": [] }]);
     let paths = document.get_mut("paths").and_then(Value::as_object_mut);

@@ -28,7 +28,14 @@ async fn seeded(tidings: &Tidings) -> String {
     });
     let message = tidings.post("/messages", message).await.id();
     let campaign = tidings.draft("acme", "offers").await;
-    tidings.post_text(&format!("/campaigns/{campaign}/recipients"), "text/csv", "email\nada@people.example.com\n").await.ok();
+    tidings
+        .post_text(
+            &format!("/campaigns/{campaign}/recipients"),
+            "text/csv",
+            "email\nada@people.example.com\n",
+        )
+        .await
+        .ok();
     let told = std::fs::read_to_string(source().join("tests/tools/schemathesis.toml")).unwrap();
     let ids = [("campaigns", campaign), ("messages", message), ("recipients", recipient)];
     let mut config = told;
@@ -84,11 +91,15 @@ async fn a_validator_and_a_linter_find_nothing_in_the_description() {
     let mut validator = Command::new(tools::folder().join("venv/bin/openapi-spec-validator"));
     validator.args(["--errors", "all"]).arg(&file);
     tools::run(validator, "");
-    let mut linter = tools::program("node");
+    let mut linter = Command::new(tools::folder().join("bin/node"));
     linter
         .arg(tools::folder().join("node_modules/@redocly/cli/bin/cli.js"))
-        .arg("lint").arg("--config").arg(source().join("tests/tools/redocly.yaml")).arg(&file)
-        .env("REDOCLY_TELEMETRY", "off").env("REDOCLY_SUPPRESS_UPDATE_NOTICE", "true")
+        .arg("lint")
+        .arg("--config")
+        .arg(source().join("tests/tools/redocly.yaml"))
+        .arg(&file)
+        .env("REDOCLY_TELEMETRY", "off")
+        .env("REDOCLY_SUPPRESS_UPDATE_NOTICE", "true")
         .current_dir(folder.path());
     let words = said(&tools::run(linter, ""));
     assert!(words.contains("is valid") && !words.contains("warning"), "{words}");

@@ -4,5 +4,6 @@ mod headers;
 mod limits;
 mod links;
 mod pages;
+mod private;
 mod stalled;
 mod states;
