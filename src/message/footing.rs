@@ -7,7 +7,7 @@ use handlebars::Handlebars;
 use serde_json::json;
 use url::Url;
 
-use super::{Addressee, ComposeError, Part, Sender, html};
+use super::{Addressee, ComposeError, Part, Sender, hiding, html};
 use crate::clock::Timestamp;
 use crate::config::{MAX_BASE_URL, is_loopback};
 use crate::id::DeliveryId;
@@ -134,19 +134,26 @@ pub(super) fn complete_html(
 ) -> Result<String, ComposeError> {
     let Footing::Refusable(link) = footing else { return Ok(html) };
     let seen = html::visible(&html, link.as_str());
-    let has_address = bare(&seen.text).contains(&bare(&sender.brand.postal_address));
-    if seen.has_link && has_address {
+    // What a style sheet may hide is not counted as seen.
+    let doubt = hiding::may_hide(&html);
+    let has_address = !doubt && bare(&seen.text).contains(&bare(&sender.brand.postal_address));
+    let has_link = !doubt && seen.has_link;
+    if has_link && has_address {
         return Ok(html);
     }
-    let footer = footer(Part::Html, link, sender, locale, (seen.has_link, has_address))?;
+    let footer = footer(Part::Html, link, sender, locale, (has_link, has_address))?;
+    let footer = if doubt || hiding::may_paint(&html) { hiding::harden(&footer) } else { footer };
+    let html = if doubt { hiding::open_up(html) } else { html };
     let body_ends = end_of_body(&html);
     // Inside of something hidden the footer would be hidden too; then try where less encloses it. Asked with a bare link,
-    // since the footer's own comments would end one that the template left open.
+    // which no other one before it stands in for.
     let probe = format!("<a href=\"{}\">.</a>", handlebars::html_escape(link.as_str()));
     for at in [body_ends, html.len()] {
-        let with = |text: &str| [&html[..at], text, &html[at..]].concat();
-        if html::visible(&with(&probe), link.as_str()).has_link {
-            return Ok(with(&footer));
+        let (before, after) = html.split_at(at);
+        let Some(closers) = hiding::closers(before) else { break };
+        let others = before.replace(link.as_str(), "#");
+        if html::visible(&[&others, &closers, &probe, after].concat(), link.as_str()).has_link {
+            return Ok([before, &closers, &footer, after].concat());
         }
     }
     Err(ComposeError::Hidden)

@@ -6,6 +6,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use super::hiding::{hides, is_root};
+
 /// A piece of HTML, with its place in the source.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Piece<'s> {
@@ -45,7 +47,7 @@ impl Tag<'_> {
         self.name.eq_ignore_ascii_case(name)
     }
 
-    fn is_one_of(&self, names: &[&str]) -> bool {
+    pub(super) fn is_one_of(&self, names: &[&str]) -> bool {
         names.iter().any(|name| self.is(name))
     }
 
@@ -61,7 +63,7 @@ pub(super) const VOID: [&str; 14] = [
     "wbr",
 ];
 /// Elements whose inside is no HTML, or no text for a reader.
-const OPAQUE: [&str; 9] =
+pub(super) const OPAQUE: [&str; 9] =
     ["script", "style", "title", "textarea", "iframe", "noembed", "noframes", "xmp", "plaintext"];
 /// Elements whose inside many programs do not show, or show elsewhere.
 const CONCEALING: [&str; 13] = [
@@ -154,6 +156,18 @@ enum Begun<'s> {
     Nothing,
 }
 
+/// Where a comment ends that begins before this text, as browsers read it: `<!-->` and `--!>` end one too.
+fn end_of_comment(comment: &str) -> Option<usize> {
+    if comment.starts_with('>') {
+        return Some(1);
+    }
+    if comment.starts_with("->") {
+        return Some(2);
+    }
+    let ends = [("-->", 3), ("--!>", 4)];
+    ends.iter().filter_map(|(end, length)| Some(comment.find(end)? + length)).min()
+}
+
 fn end_of(bytes: &[u8], from: usize, stops: impl Fn(u8) -> bool) -> usize {
     bytes[from.min(bytes.len())..].iter().position(|b| stops(*b)).map_or(bytes.len(), |n| from + n)
 }
@@ -172,7 +186,7 @@ impl<'s> Iterator for Pieces<'s> {
             return None;
         }
         if let Some(comment) = rest.strip_prefix("<!--") {
-            let length = comment.find("-->").map_or(rest.len(), |end| 4 + end + 3);
+            let length = end_of_comment(comment).map_or(rest.len(), |end| 4 + end);
             self.at += length;
             return Some(Piece::Hidden(&rest[..length]));
         }
@@ -305,7 +319,8 @@ pub(super) fn visible(html: &str, url: &str) -> Visible {
                     continue;
                 }
                 seen.text.push(' ');
-                if !tag.closing && hides(&tag) {
+                let conceals = tag.is_one_of(&CONCEALING) || !is_root(&tag) && hides(&tag);
+                if !tag.closing && conceals {
                     if !tag.is_one_of(&VOID) {
                         hidden = Some((tag.name, 1));
                     }
@@ -318,24 +333,6 @@ pub(super) fn visible(html: &str, url: &str) -> Visible {
         }
     }
     seen
-}
-
-fn hides(tag: &Tag<'_>) -> bool {
-    if tag.is_one_of(&CONCEALING) {
-        return true;
-    }
-    let style: String = tag
-        .attribute("style")
-        .map(|style| style.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_ascii_lowercase())
-        .unwrap_or_default();
-    let zero = style.split(';').any(|rule| {
-        let (name, value) = rule.split_once(':').unwrap_or((rule, ""));
-        let value = value.trim_end_matches("!important");
-        matches!((name, value), ("display", "none") | ("visibility", "hidden") | ("opacity", "0"))
-            || matches!(name, "font-size" | "max-height" | "height" | "max-width" | "width")
-                && matches!(value, "0" | "0px" | "0pt" | "0em" | "0%")
-    });
-    zero || tag.attributes.iter().any(|a| a.name.eq_ignore_ascii_case("hidden"))
 }
 
 /// Makes harmless every URL that would run something: a `javascript:`, `vbscript:` or `data:` URL (images aside) in an

@@ -13,6 +13,7 @@ mod dkim;
 mod error;
 mod footing;
 mod headers;
+mod hiding;
 mod html;
 mod inline;
 mod locale;

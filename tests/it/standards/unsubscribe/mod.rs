@@ -7,6 +7,7 @@ mod lasting;
 mod page;
 mod scanners;
 mod token;
+mod visible;
 
 use crate::harness::Tidings;
 use crate::promises::count;
