@@ -37,17 +37,23 @@ pub(super) fn hides(tag: &Tag<'_>) -> bool {
             .any(|a| ["hidden", "popover"].iter().any(|name| a.name.eq_ignore_ascii_case(name)))
 }
 
-/// Whether a style sheet in it may colour the footer's own elements against their `style`.
+/// Whether a style sheet in it may colour the footer's own elements against their `style`, or an element may lie on them.
 pub(super) fn may_paint(html: &str) -> bool {
-    any_sheet(html, |css| {
-        let plain = without_comments(css);
-        rules(&plain).any(|(selectors, block)| {
-            let paints = declarations(block)
-                .any(|(name, _)| name.contains("color") || name.starts_with("background"))
-                && block.contains('!');
-            paints && selectors.split(',').any(|selector| may_match_footer(selector, css))
+    let lies_on = |tag: &Tag<'_>| {
+        let style = tag.attribute("style").unwrap_or_default();
+        declarations(&style)
+            .any(|(name, value)| name == "position" && value != "static" && value != "relative")
+    };
+    Pieces::new(html).any(|piece| matches!(piece, Piece::Tag(tag) if lies_on(&tag)))
+        || any_sheet(html, |css| {
+            let plain = without_comments(css);
+            rules(&plain).any(|(selectors, block)| {
+                let paints = declarations(block)
+                    .any(|(name, _)| name.contains("color") || name.starts_with("background"))
+                    && block.contains('!');
+                paints && selectors.split(',').any(|selector| may_match_footer(selector, css))
+            })
         })
-    })
 }
 
 /// Whether a selector may match an element of the footer: it asks for no class and no id, or for the footer's own one, and
@@ -454,6 +460,7 @@ mod tests {
         ] {
             assert!(may_paint(&format!("{layout}<style>{css}</style>")), "{css}");
         }
+        assert!(may_paint("<div style='position: fixed; inset:0'>"));
         for css in ["a{color:#fff}", ".button{color:#fff!important}", "body{background:#000!important}"] {
             assert!(!may_paint(&format!("<style>{css}</style>")), "{css}");
         }
