@@ -60,8 +60,13 @@ impl Frozen {
     pub(super) fn inlined(self) -> (Self, Vec<String>) {
         let mut whole = self;
         if whole.needs_layout() {
-            let body = std::mem::replace(&mut whole.html, LAYOUT.to_owned());
-            whole.partials.insert(BODY.to_owned(), Partial { html: body, text: String::new() });
+            let source = std::mem::replace(&mut whole.html, LAYOUT.to_owned());
+            let (styles, body) = source.split_at(leading_styles(&source));
+            for (place, html) in [(STYLES, styles), (BODY, body)] {
+                whole
+                    .partials
+                    .insert(place.to_owned(), Partial { html: html.to_owned(), text: String::new() });
+            }
         }
         let inlined = whole.inline();
         let mut done = whole.clone();
@@ -94,6 +99,9 @@ impl Frozen {
 pub(super) const MAX_PARTIALS: usize = 100;
 /// Where the layout takes the body in; no slug begins with @.
 const BODY: &str = "@body";
+/// Where it takes the styles in with which a template begins: `<style>` belongs into the head, and Gmail reads it nowhere
+/// else.
+const STYLES: &str = "@styles";
 /// Longest sources, in octets, of which a message is made in no time unless they loop.
 const LIGHT: usize = 32 * 1024;
 pub(super) const LAYOUT: &str = include_str!("../../templates/mail/layout.html.hbs");
@@ -123,7 +131,10 @@ impl Compiled {
         }
         let mut html = parse(Part::Html, &frozen.html)?;
         if frozen.needs_layout() {
-            html_partials.insert(BODY.to_owned(), html);
+            let (styles, body) = frozen.html.split_at(leading_styles(&frozen.html));
+            for (place, source) in [(STYLES, styles), (BODY, body)] {
+                html_partials.insert(place.to_owned(), parse(Part::Html, source)?);
+            }
             html = parse(Part::Html, LAYOUT)?;
         }
         let html = Assembly::new(&html_partials).assemble(&html, Part::Html).map_err(own(Part::Html))?;
@@ -139,6 +150,28 @@ impl Compiled {
     pub fn frozen(&self) -> &Frozen {
         &self.frozen
     }
+}
+
+/// Where the `<style>` elements end with which a template begins; 0 when it begins with none.
+fn leading_styles(source: &str) -> usize {
+    let mut end = 0;
+    let mut inside = false;
+    for piece in html::Pieces::new(source) {
+        match piece {
+            html::Piece::Text(text) if text.trim().is_empty() => {}
+            html::Piece::Hidden(_) if inside => {}
+            html::Piece::Tag(tag) if tag.is("style") => {
+                inside = !tag.closing;
+                if tag.closing {
+                    end = tag.span.end;
+                }
+            }
+            _ => break,
+        }
+    }
+    // A block of the template that begins in a style and ends after it is not cut.
+    let (styles, body) = source.split_at(end);
+    if Parsed::new(styles).is_ok() && Parsed::new(body).is_ok() { end } else { 0 }
 }
 
 fn is_document(source: &str) -> bool {

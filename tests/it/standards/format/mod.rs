@@ -2,6 +2,7 @@
 
 mod classes;
 mod constants;
+mod html;
 mod injection;
 mod lines;
 mod senders;
