@@ -39,6 +39,7 @@ async function main() {
     const bare = mail.html.replace(/<style[\s\S]*?<\/style>/g, '');
     const ways = [['whole', mail.html, true], ['unseen', mail.html, false], ['bare', bare, true]];
     let words = null;
+    if (process.env.SHOTS) fs.writeFileSync(path.join(process.env.SHOTS, `mail-${mail.name}.html`), mail.html);
     for (const [way, source, shown] of ways) {
       [html, withImages] = [source, shown];
       note = (what) => findings.push(`${mail.name} ${way}: ${what}`);

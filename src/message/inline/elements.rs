@@ -14,6 +14,11 @@ pub(super) struct Element<'f> {
 }
 
 impl Element<'_> {
+    /// Its name, without a tag of the template that follows it at once: `<tr{{#if data.x}} class="a"{{/if}}>`.
+    pub(super) fn name(&self) -> &str {
+        bare(self.tag.name)
+    }
+
     fn new(tag: Tag<'_>) -> Element<'_> {
         let marked = |text: &str| text.contains([OPEN, CLOSE]);
         let quoted = |a: &Attribute<'_>| a.span.len() != a.value.len();
@@ -24,6 +29,10 @@ impl Element<'_> {
         let is_dynamic = is_closed || tag.attributes.iter().any(|a| names(a) && marked(a.value));
         Element { tag, is_dynamic, is_closed }
     }
+}
+
+fn bare(name: &str) -> &str {
+    name.split(OPEN).next().unwrap_or(name)
 }
 
 /// What was read of a template.
@@ -156,7 +165,10 @@ impl<'f> Reader<'f, '_> {
     }
 
     fn element(&mut self, tag: Tag<'f>) {
-        let name = tag.name;
+        if self.flat.tags_in(tag.name).next().is_some_and(|(kind, _)| kind == Kind::Value) {
+            self.found.unsettled = Some("data decides on the name of an element");
+        }
+        let name = bare(tag.name);
         let is = |other: &&str| other.eq_ignore_ascii_case(name);
         if tag.closing {
             let began = self.blocks.last().copied().unwrap_or(0);

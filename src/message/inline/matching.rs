@@ -89,11 +89,11 @@ fn copy(elements: &Elements<'_>, classes: &str) -> String {
         match step {
             Step::End(name) if is_copied(name) => copy.push_str(&format!("</{name}>")),
             Step::Start(number) => {
-                let Some(element) = elements.all.get(*number).filter(|element| is_copied(element.tag.name))
+                let Some(element) = elements.all.get(*number).filter(|element| is_copied(element.name()))
                 else {
                     continue;
                 };
-                copy.push_str(&format!("<{} {NUMBER}=\"{number}\"", element.tag.name));
+                copy.push_str(&format!("<{} {NUMBER}=\"{number}\"", element.name()));
                 copy.push_str(&attributes(element, classes));
                 copy.push('>');
             }

@@ -67,7 +67,7 @@ pub(super) fn inline(main: &str, partials: &BTreeMap<&str, &str>) -> Inlined {
             Ok((at, text)) => additions.add(at, flat.spelt(&text)),
             Err(()) if declarations.is_empty() => {}
             Err(()) => {
-                left.insert(format!("data decides on the attributes of a <{}>", shown(element.tag.name)));
+                left.insert(format!("data decides on the attributes of a <{}>", shown(element.name())));
             }
         }
     }
@@ -119,7 +119,7 @@ fn styles(flat: &Flat<'_>, elements: &Elements<'_>, left: &mut BTreeSet<String>)
                         left.insert(format!(
                             "`{}` of a <{}>: a rule under @media, with `:`, or of a class that data decides may set it \
                              too; write !important there",
-                            own.name, shown(element.tag.name)
+                            own.name, shown(element.name())
                         ));
                     }
                     rival.is_none()

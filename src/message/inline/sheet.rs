@@ -215,6 +215,10 @@ fn broad(selector: &str) -> String {
 
 /// Whether setting one of these properties may change what the other one sets.
 pub(super) fn are_related(a: &str, b: &str) -> bool {
+    // It only sounds like a part of the colour.
+    if a == "color-scheme" || b == "color-scheme" {
+        return a == b;
+    }
     let part_of = |a: &str, b: &str| a.strip_prefix(b).is_some_and(|rest| rest.starts_with('-'));
     if a == b || a == "all" || b == "all" || part_of(a, b) || part_of(b, a) {
         return true;

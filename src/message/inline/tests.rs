@@ -78,6 +78,10 @@ fn where_the_nesting_depends_on_data_nothing_is_written() {
         assert_eq!(done(&html), html);
         assert_eq!(left(&html).len(), 1, "{html}");
     }
+    let named = "<style>p{color:red}</style><h{{data.n}}><p>x</p></h{{data.n}}>";
+    assert_eq!((done(named), left(named).len()), (named.to_owned(), 1));
+    let after = "<style>td{color:red}</style><table>{{#each data.x}}<tr{{#if @first}} class=\"a\"{{/if}}><td>x</td></tr>{{/each}}</table>";
+    assert_eq!(done(after), after.replace("<td>", "<td style=\"color:red\">"));
     let bare = "<style>p{color:red}</style><p {{#if data.x}}style=\"color:blue\"{{/if}}>x</p>";
     assert_eq!((done(bare), left(bare).len()), (bare.to_owned(), 1));
 }
