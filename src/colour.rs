@@ -42,7 +42,8 @@ impl Colour {
             .unwrap_or(towards)
     }
 
-    fn contrast(self, other: Self) -> f64 {
+    /// The contrast of the two, 1 to 21 (WCAG 2.2).
+    pub fn contrast(self, other: Self) -> f64 {
         let (a, b) = (self.luminance(), other.luminance());
         (a.max(b) + 0.05) / (a.min(b) + 0.05)
     }

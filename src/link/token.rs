@@ -82,13 +82,13 @@ impl Link {
         URL_SAFE_NO_PAD.encode(octets)
     }
 
-    /// Reads a token of this purpose. What mail programs add to links at the end (`>`, `.`, `=` and its escaped form)
-    /// is forgiven.
+    /// Reads a token of this purpose. What mail programs add to links at the end (`>`, `.`, `=` and its escaped form,
+    /// parameters) is forgiven, and so are line breaks inside it.
     ///
     /// # Errors
     /// One error for every cause.
     pub fn from_token(token: &str, purpose: Purpose, ring: &KeyRing) -> Result<Self, LinkError> {
-        let link = Self::read(forgive(token), ring).ok_or(LinkError)?;
+        let link = Self::read(&forgive(token), ring).ok_or(LinkError)?;
         if link.purpose == purpose { Ok(link) } else { Err(LinkError) }
     }
 
@@ -122,20 +122,18 @@ impl Link {
     }
 }
 
-fn forgive(token: &str) -> &str {
-    let mut token = token.trim();
-    loop {
-        let shorter = token
-            .trim_end_matches(['>', '.', '=', ',', ')', ']', '"', '\''])
-            .trim_end_matches("%3D")
-            .trim_end_matches("%3d")
-            .trim_end_matches("%3E")
-            .trim_end_matches("%3e");
-        if shorter.len() == token.len() {
-            return token;
-        }
-        token = shorter;
-    }
+/// The token without what became of it on its way: the soft line breaks of quoted-printable (RFC 2045 §6.7) and white
+/// space inside it go, and it ends where something begins that no token holds. What is left is verified all the same.
+fn forgive(token: &str) -> String {
+    let ours = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let nothing = |c: char| {
+        c == '='
+            || c.is_whitespace()
+            || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}')
+    };
+    let end = token.find("=3D").or_else(|| token.find("=3d")).unwrap_or(token.len());
+    let whole = token[..end].chars().take_while(|&c| ours(c) || nothing(c));
+    whole.filter(|&c| ours(c)).take(MAX_TOKEN + 1).collect()
 }
 
 struct Reader<'a>(&'a [u8]);

@@ -40,14 +40,25 @@ const MAX_BODY: usize = 64 * 1024;
 const BODY_TIME: Duration = Duration::from_secs(10);
 const METHODS: &str = "GET, HEAD, OPTIONS, POST";
 
-/// `/u/{token}`.
+/// `/u/{token}`, and what becomes of it on its way: never a redirect, and for whatever cannot be mended a page that
+/// helps.
 pub fn router() -> Router<App> {
-    Router::new().route("/u/{token}", any(unsubscribe)).route("/u/{token}/", any(unsubscribe))
+    let paths = [
+        "/u/{token}",
+        "/u/{token}/",
+        "/u/{token}/{*rest}",
+        "/u",
+        "/u/",
+        "/u//{token}",
+        "//u/{token}",
+        "/U/{token}",
+    ];
+    paths.into_iter().fold(Router::new(), |router, path| router.route(path, any(unsubscribe)))
 }
 
 async fn unsubscribe(
     State(app): State<App>,
-    token: Result<Path<String>, PathRejection>,
+    path: Result<Path<Vec<(String, String)>>, PathRejection>,
     request: Request,
 ) -> Response {
     let arrived = Instant::now();
@@ -62,9 +73,8 @@ async fn unsubscribe(
         let data = json!({ "heading": "method.title", "text": "method.text" });
         return allowed(message(StatusCode::METHOD_NOT_ALLOWED, "method.title", data, choice, https), https);
     }
-    let link = token
-        .ok()
-        .and_then(|Path(token)| Link::from_token(&token, Purpose::Unsubscribe, &app.link_keys).ok());
+    let token = path.ok().and_then(|Path(parts)| parts.into_iter().next()).map(|(_, token)| token);
+    let link = token.and_then(|token| Link::from_token(&token, Purpose::Unsubscribe, &app.link_keys).ok());
     let json = wants_json(request.headers());
     let Some(link) = link else {
         let client = client_of(request.extensions(), request.headers(), &app.settings);

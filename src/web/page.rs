@@ -306,7 +306,45 @@ mod tests {
         assert!(policy.starts_with(&format!("default-src 'none'; style-src 'sha256-{hash}'; ")), "{policy}");
     }
 
+    /// The values of a variable in a style, in the order of the page: by day, then by night.
+    fn values(style: &str, name: &str) -> Vec<Colour> {
+        let name = format!("{name}:");
+        let digits = style.split(&name).skip(1).filter_map(|rest| rest.get(..7));
+        digits.filter_map(Colour::parse).collect()
+    }
+
+    #[track_caller]
+    fn can_be_read(brand: Colour) {
+        let look = Look { color: Some(brand.to_string()), ..Look::default() };
+        let palette = palette(&look);
+        let (fill, lettering) = (values(&palette, "--brand")[0], values(&palette, "--on-brand")[0]);
+        assert_eq!(fill, brand);
+        assert!(fill.contrast(lettering) >= 4.5, "{brand}: {lettering}");
+        let accents = values(&palette, "--accent");
+        assert_eq!(accents.len(), 2);
+        for (n, accent) in accents.into_iter().enumerate() {
+            for (ground, asked) in [("--page", 4.5), ("--card", 4.5), ("--quiet", 3.0)] {
+                // By day a card is #fff, written short.
+                let ground = values(&STYLE.replace(":#fff;", ":#ffffff;"), ground)[n];
+                assert!(accent.contrast(ground) >= asked, "{brand}: {accent} on {ground}");
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_colour_a_brand_picks_its_button_and_name_can_be_read_by_day_and_by_night() {
+        for n in 0..16_u32.pow(3) {
+            let octet = |shift: u32| u8::try_from((n >> shift & 15) * 17).unwrap();
+            can_be_read(Colour([octet(8), octet(4), octet(0)]));
+        }
+    }
+
     proptest! {
+        #[test]
+        fn every_colour_can_be_read(rgb in any::<[u8; 3]>()) {
+            can_be_read(Colour(rgb));
+        }
+
         #[test]
         fn nothing_that_is_put_into_a_page_becomes_markup(value in "[\\PC<>&\"'{}]{0,40}") {
             let mut given = data();

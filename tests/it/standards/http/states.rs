@@ -157,7 +157,7 @@ async fn hostile(person: &mut Person<'_>) {
     brand(tidings, "Meadow & Fields", None, false).await;
 }
 
-/// What a person meets while the store cannot be asked.
+/// What a person meets while the store cannot be asked, and who shares an address with somebody that guesses links.
 async fn unavailable(tidings: &Tidings, shown: &mut Vec<Shown>) {
     let link = path(tidings, "marketing", "ada@example.org").await;
     crate::promises::sql(tidings, "ALTER TABLE topics RENAME TO topics_away").await;
@@ -167,6 +167,15 @@ async fn unavailable(tidings: &Tidings, shown: &mut Vec<Shown>) {
         person.meets("unavailable-done", 503, person.request(Method::POST, &link)).await;
     }
     crate::promises::sql(tidings, "ALTER TABLE topics_away RENAME TO topics").await;
+    for lang in LANGUAGES {
+        let answer = eventually("a client that is told to slow down", async || {
+            let request =
+                tidings.anonymous().request(Method::GET, "/u/unknown").header("accept-language", lang);
+            let answer = Answer::of(request).await;
+            (answer.status.as_u16() == 429).then_some(answer)
+        });
+        shown.push(Shown { name: "limited".to_owned(), lang, answer: answer.await, button: false });
+    }
 }
 
 /// The pages of the embedded mailbox, which speak English.
