@@ -104,7 +104,7 @@ fn row(message: &Received) -> Value {
         "sender": name.unwrap_or(&message.sender),
         "time": clock(message.at),
         "day": day(message.at),
-        "at": message.at.to_string(),
+        "at": machine_time(message.at),
     })
 }
 
@@ -182,7 +182,7 @@ fn show(mailbox: &Mailbox, id: &str, tab: Option<Tab>) -> Response {
         "to": if view.to.is_empty() { message.to.join(", ") } else { view.to.clone() },
         "envelope_from": message.from,
         "envelope_to": message.to.join(", "),
-        "at": message.at.to_string(),
+        "at": machine_time(message.at),
         "when": format!("{}, {} UTC", day(message.at), clock(message.at)),
         "size": size(message.bytes.len()),
         "one_click": view.one_click.as_ref().map(url::Url::as_str),
@@ -234,6 +234,11 @@ fn protect(response: &mut Response, policy: &str) {
         }
         Err(_) => *response = StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
+}
+
+/// A time as HTML reads it: at most three digits of a second.
+fn machine_time(at: Timestamp) -> String {
+    at.to_datetime().format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
 
 fn clock(at: Timestamp) -> String {
