@@ -198,7 +198,7 @@ fn footer(
         "dir": language.direction(),
         "url": (!has_link).then(|| quiet(link.as_str())),
         "because": because,
-        "unsubscribe": language.text("mail.unsubscribe"),
+        "unsubscribe": language.text(if plain { "mail.unsubscribe.here" } else { "mail.unsubscribe" }),
         "brand": quiet(&sender.brand.name),
         "address": (!has_address).then(|| lines(&sender.brand.postal_address).iter().map(|l| quiet(l)).collect::<Vec<_>>()),
     });

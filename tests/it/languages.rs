@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tidings::clock::Timestamp;
 use tidings::language::{Language, Locale};
 
-use crate::harness::{Act, Answer, Database, Gate, Stage, Tidings, one_click_link, tools};
+use crate::harness::{Act, Answer, Database, Gate, Stage, Tidings, one_click_link, readers, tools};
 use crate::unsubscribe_page::{ADA, link_made, path, set_up};
 
 /// A locale of each language, as company systems spell them.
@@ -172,6 +172,38 @@ on_both! {
             let written = |at: Timestamp| format!("<bdi>{}</bdi>", Locale::of(locale).unwrap().day(at));
             let dated = [before, after].map(written).iter().any(|day| page.text.contains(day));
             assert!(dated, "{language:?}: {}", page.text);
+        }
+        tidings.stop().await;
+    }
+
+    async fn what_the_footer_of_mail_says_is_in_the_language_of_the_recipients_locale(database: Database) {
+        let tidings = Tidings::start(database).await;
+        tidings.ready_to_send().await;
+        let others = [("pl-PL", Language::English), ("", Language::English)];
+        let mut mails = Vec::new();
+        for (n, (locale, language)) in LOCALES.into_iter().chain(others).enumerate() {
+            let email = format!("p{n}@example.org");
+            let body = if locale.is_empty() { json!({ "email": email }) } else { json!({ "email": email, "locale": locale }) };
+            tidings.post("/recipients", body).await.ok();
+            mails.push((locale, language, tidings.mail_of("acme", "marketing", &email).await));
+        }
+        let read = readers::read_all(mails.iter().map(|(_, _, mail)| mail.data.as_slice()));
+        for ((locale, language, mail), read) in mails.iter().zip(read) {
+            let values = [("topic", "MARKETING".into()), ("brand", "ACME".into())];
+            let (words, link) = (Locale::from(*language), one_click_link(mail));
+            let (html, text) = (read.html(), read.text());
+            // The whole is in the person's locale, whatever its language; the footer is in one of ours.
+            let tag = if locale.is_empty() { "en".to_owned() } else { locale.replace('_', "-") };
+            let root = format!("<html lang=\"{tag}\" dir=\"{}\"", language.direction());
+            assert!(html.contains(&root), "{locale}: {html}");
+            let own = format!("class=\"t-foot\" lang=\"{}\" dir=\"{}\"", language.code(), language.direction());
+            let foot = html.split_once(&own).unwrap_or_else(|| panic!("{locale}: {html}")).1;
+            assert!(foot.contains(&words.fill_html("mail.because", &values)), "{locale}: {foot}");
+            assert!(foot.contains(&format!(">{}</a>", language.text("mail.unsubscribe"))), "{locale}: {foot}");
+            assert!(text.contains(&words.fill("mail.because", &values)), "{locale}: {text}");
+            // Nothing that a mail program would take for a part of the link.
+            let line = format!("\n{} {link}\n", language.text("mail.unsubscribe.here"));
+            assert!(text.replace('\r', "").contains(&line), "{locale}: {text}");
         }
         tidings.stop().await;
     }

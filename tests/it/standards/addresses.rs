@@ -1,10 +1,14 @@
-//! Addresses and internationalisation (I). I4 stands beside F9, which it extends; I5 beside the languages.
+//! Addresses and internationalisation (I). I4 stands beside F9, which it extends.
+//! More of I5 stands in `tests/it/languages.rs`.
 
+use reqwest::Method;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use tidings::address::EmailAddress;
+use tidings::language::Language;
 
-use crate::harness::{Act, Database, Options, SmtpServer, Stage, Tidings, tools};
+use crate::harness::{Act, Answer, Database, Options, SmtpServer, Stage, Tidings, readers, tools};
+use crate::unsubscribe_page::{ADA, path, set_up};
 
 on_both! {
     async fn i1_an_address_at_an_idn_goes_out_in_ascii_and_is_refused_under_either_form(database: Database) {
@@ -32,6 +36,48 @@ on_both! {
             assert_eq!(tidings.settled(&id).await["state"], "suppressed", "{said} {other}");
             let evidence = "asked for it again by telephone";
             tidings.post("/opt-ins", json!({ "email": other, "scope": scope, "evidence": evidence })).await.ok();
+        }
+        tidings.stop().await;
+    }
+
+    async fn i5_pages_are_in_the_language_asked_for_and_name_it_and_its_direction(database: Database) {
+        let tidings = set_up(database).await;
+        let path = path(&tidings, "marketing", ADA).await;
+        let page = async |tidings: &Tidings, path: &str, asked: &str| {
+            let request = tidings.anonymous().request(Method::GET, path).header("accept-language", asked);
+            Answer::of(request).await
+        };
+        for language in Language::ALL {
+            let asked = page(&tidings, &path, language.code()).await;
+            let broken = page(&tidings, "/u/broken", language.code()).await;
+            for (answer, status, key) in [(&asked, 200, "ask.heading"), (&broken, 404, "unknown.title")] {
+                answer.is(status);
+                let root = format!("<html lang=\"{}\" dir=\"{}\"", language.code(), language.direction());
+                assert!(answer.text.contains(&root), "{language:?}: {}", answer.text);
+                assert!(answer.text.contains(language.text(key)), "{language:?}: {}", answer.text);
+                assert_eq!(answer.header("content-language"), language.code());
+            }
+        }
+        // What the company knows of the person comes first.
+        tidings.post("/recipients", json!({ "email": ADA, "locale": "ar-EG" })).await.ok();
+        let own = page(&tidings, &path, "de").await;
+        assert!(own.text.contains("<html lang=\"ar\" dir=\"rtl\""), "{}", own.text);
+        tidings.stop().await;
+    }
+
+    async fn i5_mail_names_the_recipients_language_and_adds_to_it_in_that_language(database: Database) {
+        let tidings = Tidings::start(database).await;
+        tidings.ready_to_send().await;
+        for (locale, language) in [("de-AT", Language::German), ("ar-EG", Language::Arabic)] {
+            let email = format!("{locale}@example.org");
+            tidings.post("/recipients", json!({ "email": email, "locale": locale })).await.ok();
+            let mail = tidings.mail_of("acme", "marketing", &email).await;
+            let read = readers::read(&mail.data);
+            let root = format!("<html lang=\"{locale}\" dir=\"{}\"", language.direction());
+            assert!(read.html().contains(&root), "{}", read.html());
+            for part in [read.html(), read.text()] {
+                assert!(part.contains(language.text("mail.unsubscribe")), "{locale}: {part}");
+            }
         }
         tidings.stop().await;
     }
