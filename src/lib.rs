@@ -71,6 +71,7 @@ pub mod db;
 pub mod guesses;
 pub mod id;
 pub mod language;
+pub mod receiver;
 pub mod telemetry;
 pub mod word;
 
@@ -94,7 +95,6 @@ pub mod campaign;
 pub mod access;
 pub mod cli;
 pub mod mailbox;
-pub mod receiver;
 pub mod serve;
 pub mod web;
 

@@ -380,11 +380,11 @@ fn the_intake_and_the_mailbox_outlive_whatever_octets_come() {
         1 => prop::collection::vec(any::<u8>(), 0..200),
     ];
     let talks = prop::collection::vec(octets, 0..25).prop_map(|pieces| pieces.concat());
-    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
-        cases: 64,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    });
+    // A quick look, unless the environment asks for a longer one.
+    let asked = ProptestConfig::default();
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { asked.cases } else { 64 };
+    let mut runner =
+        proptest::test_runner::TestRunner::new(ProptestConfig { cases, failure_persistence: None, ..asked });
     let (inbound, smtp) = (tidings.inbound(), mailbox.smtp_addr());
     runner
         .run(&talks, |talk| {
