@@ -264,6 +264,3 @@ impl Folded {
         self.text
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -12,6 +12,8 @@ use crate::id::{BrandId, ContentId, TopicId};
 use crate::link::{Link, Purpose, delivery_of_envelope};
 use crate::message::{Frozen, Partial, text_part};
 
+mod signed;
+
 const POSTAL: &str = "Acme GmbH\nHauptstraße 1\n12345 Berlin";
 
 struct World {
@@ -20,6 +22,7 @@ struct World {
     base_url: Url,
     keys: KeyRing,
     dkim: DkimKeys,
+    date: Timestamp,
     address: EmailAddress,
     hash: AddressHash,
     recipient: RecipientId,
@@ -69,6 +72,7 @@ fn world(class: Class) -> World {
         base_url: Url::parse("https://mail.acme.example/").unwrap(),
         keys: KeyRing::parse(&KeyRing::new_key()).unwrap(),
         dkim: DkimKeys::default(),
+        date: at,
         address: EmailAddress::parse("Zoë.Q@BÜCHER.example".replace('ë', "e").as_str()).unwrap(),
         hash: AddressHash(vec![7; AddressHash::LEN]),
         recipient: RecipientId::new(),
@@ -128,7 +132,7 @@ impl World {
             attributes: &self.attributes,
             data,
         };
-        compose(content, &sender, &addressee, self.delivery, Timestamp(1_800_000_000_000_000))
+        compose(content, &sender, &addressee, self.delivery, self.date)
     }
 }
 
