@@ -59,7 +59,8 @@ impl Load {
 #[tokio::main]
 async fn main() -> Outcome<()> {
     let load = Load::from_arguments()?;
-    composing()?;
+    composing("messages composed", &DkimKeys::default())?;
+    composing("messages composed and signed", &both_keys()?)?;
     let place = Place::new(load.database)?;
     importing(&place, load.lines).await?;
     handing_over(&place, load.messages).await
@@ -245,7 +246,17 @@ fn html() -> String {
     "<p>Hello {{name}}, {{#if data.x}}{{data.x}}{{/if}} some words about what is new.</p>\n".repeat(60)
 }
 
-fn composing() -> Outcome<()> {
+/// An RSA key of 2,048 bits and an Ed25519 key of the From domain.
+fn both_keys() -> Outcome<DkimKeys> {
+    let mut keys = DkimKeys::default();
+    let rsa = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048)?;
+    let ed25519 = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519)?;
+    keys.add("load.example.com", "r", rsa.serialize_pem().as_bytes())?;
+    keys.add("load.example.com", "e", ed25519.serialize_pem().as_bytes())?;
+    Ok(keys)
+}
+
+fn composing(what: &str, dkim: &DkimKeys) -> Outcome<()> {
     const ROUNDS: u32 = 2_000;
     let (brand, topic) = stream();
     let content = Compiled::new(&Frozen {
@@ -262,7 +273,6 @@ fn composing() -> Outcome<()> {
     })?;
     let base_url = "https://mail.example.com/".parse()?;
     let link_keys = KeyRing::parse(&KeyRing::new_key())?;
-    let dkim = DkimKeys::default();
     let sender = Sender {
         brand: &brand,
         topic: &topic,
@@ -270,7 +280,7 @@ fn composing() -> Outcome<()> {
         link_keys: &link_keys,
         default_bounce_domain: None,
         inbound_domain: None,
-        dkim: &dkim,
+        dkim,
     };
     let address = EmailAddress::parse("zoe@people.example.com")?;
     let address_hash = AddressKey::generate().hash(&address);
@@ -292,7 +302,7 @@ fn composing() -> Outcome<()> {
         octets += compose(&content, &sender, &addressee, DeliveryId::new(), Timestamp::now())?.bytes.len();
     }
     let size = octets / ROUNDS as usize;
-    report("messages composed", ROUNDS.into(), begun.elapsed(), &format!(" on one core, {size} octets each"));
+    report(what, ROUNDS.into(), begun.elapsed(), &format!(" on one core, {size} octets each"));
     Ok(())
 }
 

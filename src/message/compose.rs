@@ -99,7 +99,7 @@ pub fn compose(
         delivery,
         date,
     )?;
-    let bytes = sender.dkim.sign(built, parties.from_domain(), date)?;
+    let bytes = sender.dkim.sign(built, parties.domain_of_from(), date)?;
     let (envelope_from, envelope_to) = parties.envelope(sender, delivery);
     Ok(Message { envelope_from, envelope_to, message_id: parties.message_id(delivery), bytes })
 }

@@ -74,7 +74,7 @@ impl Parties {
     }
 
     /// The domain of From, as an A-label.
-    pub(super) fn from_domain(&self) -> &str {
+    pub(super) fn domain_of_from(&self) -> &str {
         &self.from_domain
     }
 

@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
 
 use tidings::app::App;
 use tidings::config::DkimEntry;
 
 use super::{DOMAIN, Keys, openssl};
-use crate::harness::{Database, LINK_KEYS, Process, run_in, said};
+use crate::harness::{Database, LINK_KEYS, Process, run_in, said, source, tools};
 
 /// What the start says to this key file.
 async fn refusal(file: &str) -> String {
@@ -118,4 +119,23 @@ async fn a_key_that_everyone_may_read_is_told_of_and_used() {
         told[0].contains(&rsa.key_file.display().to_string()) && told[0].contains("chmod o-rwx"),
         "{logs}"
     );
+}
+
+#[tokio::test]
+async fn the_keys_and_records_that_the_readme_makes_sign_and_verify() {
+    let readme = fs::read_to_string(source().join("README.md")).unwrap();
+    let script = readme.split("```sh\n").find(|block| block.contains("openssl genrsa")).unwrap();
+    let script = script.split("```").next().unwrap();
+    let mut keys = Keys::none();
+    let mut bash = Command::new("bash");
+    bash.args(["-euc", script]).current_dir(keys.folder.path());
+    let records = String::from_utf8(tools::run(bash, b"").stdout).unwrap();
+    for (selector, record) in ["s1", "s2"].into_iter().zip(records.lines()) {
+        let file = keys.path(&format!("{selector}.pem"));
+        keys.publish(DOMAIN, selector, &file, record);
+    }
+    let tidings = keys.start(Database::sqlite()).await;
+    let mail = tidings.mail_of("acme", "service", "zoe@people.example.com").await;
+    keys.all_pass(&[mail.data], &["s1", "s2"]);
+    tidings.stop().await;
 }

@@ -73,8 +73,9 @@ async fn d3_a_domain_of_another_script_signs_as_an_a_label() {
     tidings.put("/brands/books", brand).await.ok();
     tidings.topic("books", "service", "service").await;
     let mail = tidings.mail_of("books", "service", "zoe@people.example.com").await;
-    keys.all_pass(&[mail.data.clone()], &["r1"]);
-    assert_eq!(keys.judge(&[mail.data])[0][0].tag("d"), Some(ascii));
+    let mails = [mail.data];
+    keys.all_pass(&mails, &["r1"]);
+    assert_eq!(keys.judge(&mails)[0][0].tag("d"), Some(ascii));
     tidings.stop().await;
 }
 
