@@ -10,8 +10,10 @@ use std::fs;
 use std::io::{BufWriter, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::{StreamExt as _, stream};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tidings::address::{AddressKey, EmailAddress};
@@ -30,6 +32,10 @@ const ADMIN_KEY: &str = "load-harness";
 const LOOK: Duration = Duration::from_millis(20);
 /// A campaign of which nothing more arrives for so long has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Most clicks, and how many are under way at a time.
+const CLICKS: usize = 5_000;
+const CLICKS_AT_A_TIME: usize = 32;
 
 /// How much of it, and where.
 struct Load {
@@ -236,7 +242,50 @@ async fn handing_over(place: &Place, messages: u64) -> Outcome<()> {
     }
     let peak = peak_kb(&tidings.process).unwrap_or(0) / 1024;
     report("campaign, messages handed over", messages, begun.elapsed(), &format!(", at most {peak} MB held"));
+    clicking(&sink).await
+}
+
+/// Clicks on the link of every message that the sink still has, and on two forged ones beside each.
+async fn clicking(sink: &Mailbox) -> Outcome<()> {
+    let links: Vec<String> = sink.messages().iter().filter_map(|message| one_click(&message.bytes)).collect();
+    let links: Vec<String> = links.into_iter().take(CLICKS).collect();
+    let client = reqwest::Client::new();
+    let click = async |link: String| {
+        let request = client.post(link).header("content-type", "application/x-www-form-urlencoded");
+        Ok::<_, reqwest::Error>(request.body("List-Unsubscribe=One-Click").send().await?.status().as_u16())
+    };
+    let [taken, unknown, limited, others] = [const { AtomicU64::new(0) }; 4];
+    let begun = Instant::now();
+    let count = links.len() as u64;
+    stream::iter(links.iter().flat_map(|link| {
+        let forged = |n| format!("{}{n}", &link[..link.len() - 8]);
+        [link.clone(), forged(1), forged(2)]
+    }))
+    .for_each_concurrent(CLICKS_AT_A_TIME, async |link| {
+        let counter = match click(link).await {
+            Ok(200) => &taken,
+            Ok(404) => &unknown,
+            Ok(429) => &limited,
+            _ => &others,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    })
+    .await;
+    let took = begun.elapsed();
+    let [taken, unknown, limited, others] = [taken, unknown, limited, others].map(AtomicU64::into_inner);
+    if taken != count || others > 0 {
+        return Err(format!("of {count} clicks {taken} were taken; {others} answers were none").into());
+    }
+    report("clicks", taken, took, &format!(", among {unknown} forged ones unknown and {limited} limited"));
     Ok(())
+}
+
+/// The link of the List-Unsubscribe header, which is folded.
+fn one_click(mail: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(mail);
+    let (_, rest) = text.split_once("\nList-Unsubscribe:")?;
+    let (link, _) = rest.split_once('<')?.1.split_once('>')?;
+    Some(link.split_whitespace().collect())
 }
 
 const SUBJECT: &str = "Hello {{name}}";

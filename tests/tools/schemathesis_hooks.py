@@ -15,32 +15,36 @@ from schemathesis.specs.openapi.checks import negative_data_rejection, positive_
 RULES = [
     # A cursor is made by the list that it continues; one made up is none.
     (r"after", r"is no cursor of this list"),
-    # Names of what has to be there.
-    (r"/?(brand|topic|template|scope(/.*)?)", r"there is no|has no (such )?topic|no such|archived|another brand"),
-    (r"/(brands|customer_of)(/\d+)?", r"there is no brand|no such brand|unknown brand"),
-    # A campaign cannot use a topic or template of a kind that is not for it.
-    (r"/topic", r"class notice"),
-    (r"/template", r"."),
-    # Times lie in an order, and some of them ahead.
-    (r"/(send_at|not_after|until|requested_at)", r"lies|must|before|ahead|past|future"),
-    # Of some fields one excludes the other, or asks for it.
+    # What is named has to be there.
+    (r"/?(brand|topic|template|scope(/brand|/topic)?)", r"there is no|has no (such )?topic|is archived|another brand"),
+    (r"/(brands|customer_of)(/\d+)?", r"there is no such brand"),
+    # Topics, templates and messages have classes, and not each goes with each.
+    (r"/(topic|template)", r"class"),
+    (r"/consent", r"is for topics of class marketing"),
+    (r"/customers_keep", r"is for topics of class relationship"),
+    # Times lie in an order, and some of them ahead or behind.
+    (r"/(send_at|not_after)", r"must lie ahead|must be later|lies before"),
+    (r"/(until|requested_at)", r"lies before since|future|ahead"),
+    # Of some fields one excludes the other or asks for it.
     (r"", r"give email alone, or since and until"),
-    (r"/audience", r"either \"all\"|at least one|condition|names|all"),
-    (r"/(consent|customers_keep)", r"."),
+    (r"/audience", r"either \"all\"|can only be true|at least one|condition"),
+    # The same fields make a person and change one; who a person is does not change.
     (r"/standing", r"is changed by PATCH|must be active, restricted"),
-    (r"/email", r"is missing|cannot be changed|fixed|PATCH"),
-    # An address, a sender, a URL or a domain follows grammars of their own, and mail to and from it has to work.
-    (r"/?(to/)?email|/to/\d+", r"."),
-    (r"/(from|notice_from|reply_to)", r"."),
-    (r"/(website|base_url|logo|bounce_domain|origins(/\d+)?)", r"."),
-    # Handlebars has a grammar, and a limit on its depth; the text of a template is HTML.
-    (r"/(subject|html|text)", r"."),
-    # A sum over a whole value.
-    (r"/(data|attributes|tags|policies|audience)(/.*)?", r"is not there|longer|too (long|deep|many)|at most|NUL|control|empty"),
+    (r"/email", r"is missing|cannot be changed; store"),
+    # Addresses, senders, domains and URLs have grammars of their own, and mail has to reach them.
+    (r"/?(to/)?email|/to/\d+|/(from|notice_from|reply_to)", r"address|domain|before the @|one line|of the form|name is longer"),
+    (r"/bounce_domain", r"domain name|is not aligned"),
+    (r"/(website|base_url|origins(/\d+)?)", r"URL|https|origin|query|longer than"),
+    (r"/logo", r"base64|must be the image itself|image"),
+    # What a template says is Handlebars, and what it names has to be given.
+    (r"/(subject|html|text)", r"line \d+|parse|block|helper|partial|nested|includes|variable|NUL|control"),
+    (r"/data(/.*)?", r"is not there; give it"),
+    # Bounds on a value as a whole.
+    (r"/(data|attributes|tags|audience)(/.*)?", r"longer than|too deep|at most|control character|is empty"),
     # JSON Schema takes 1.0 for an integer; a version is 1.
     (r"/policies", r"must name policies by their slugs"),
-    # A file has a header and lines.
-    (r"", r"the file is empty|header|column"),
+    # A file of people begins with a header.
+    (r"", r"the file is empty|the header |the title of column"),
     # The same key with another body.
     (r"idempotency-key", r"was used with another body"),
 ]
