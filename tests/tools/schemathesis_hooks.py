@@ -27,7 +27,7 @@ RULES = [
     (r"/(until|requested_at)", r"lies before since|future|ahead"),
     # Of some fields one excludes the other or asks for it.
     (r"", r"give email alone, or since and until"),
-    (r"/audience", r"either \"all\"|can only be true|at least one|condition"),
+    (r"/audience", r"either \"all\"|can only be true|names no|at least one|condition"),
     # The same fields make a person and change one; who a person is does not change.
     (r"/standing", r"is changed by PATCH|must be active, restricted"),
     (r"/email", r"is missing|cannot be changed; store"),
