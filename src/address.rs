@@ -82,14 +82,16 @@ impl EmailAddress {
         if local.is_empty() || domain.is_empty() {
             return Err(AddressError::Form);
         }
-        if local.len() > MAX_LOCAL {
+        // Some letters are longer in lower case, and what an address is known by must be an address itself.
+        let longest = local.len().max(folded(local).len());
+        if longest > MAX_LOCAL {
             return Err(AddressError::LongLocal);
         }
         if !is_dot_atom(local) {
             return Err(AddressError::Local);
         }
         let ascii_domain = ascii_domain(domain)?;
-        if local.len() + 1 + ascii_domain.len() > MAX_ADDRESS {
+        if longest + 1 + ascii_domain.len() > MAX_ADDRESS {
             return Err(AddressError::Long);
         }
         let at = local.len();
@@ -118,9 +120,7 @@ impl EmailAddress {
 
     /// The form by which a recipient is known: NFC, lower case, A-label domain.
     pub fn folded(&self) -> String {
-        // Lower-casing can leave NFC, so normalise again.
-        let local: String = self.local().to_lowercase().nfc().collect();
-        format!("{local}@{}", self.ascii_domain)
+        format!("{}@{}", folded(self.local()), self.ascii_domain)
     }
 
     /// Enough for its owner to know it again and for nobody else: `a…z@e….com`.
@@ -148,6 +148,11 @@ pub fn mask(address: &str) -> String {
     let host: String = domain.chars().take(1).collect();
     let top = domain.rsplit_once('.').map(|(_, top)| format!(".{top}")).unwrap_or_default();
     format!("{first}…{last}@{host}…{top}")
+}
+
+fn folded(local: &str) -> String {
+    // Lower-casing can leave NFC, so normalise again.
+    local.to_lowercase().nfc().collect()
 }
 
 fn is_invisible(c: char) -> bool {

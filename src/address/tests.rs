@@ -113,6 +113,9 @@ fn texts_that_are_no_address_and_why() {
     let parse = |text: String| EmailAddress::parse(&text).err();
     assert_eq!(parse(format!("{}@example.org", "l".repeat(65))), Some(LongLocal));
     assert_eq!(parse(format!("{}@example.org", "é".repeat(33))), Some(LongLocal));
+    // U+023A takes two octets, and three in lower case.
+    assert_eq!(parse(format!("{}@example.org", "Ⱥ".repeat(32))), Some(LongLocal));
+    assert_eq!(parse(format!("{}@example.org", "Ⱥ".repeat(21))), None);
     assert_eq!(parse(format!("ann@{label}d.example")), Some(Domain));
     let domain = format!("{label}.{label}.{label}.example");
     assert_eq!(domain.len(), 199);
