@@ -5,6 +5,9 @@ use reqwest::Method;
 use crate::harness::*;
 use crate::unsubscribe_page::{decision, path, raw, set_up};
 
+/// What becomes of a link on its way.
+type Mangle = Box<dyn Fn(&str) -> String>;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn h7_links_that_were_mangled_on_their_way_still_unsubscribe() {
     let tidings = set_up(Database::sqlite()).await;
@@ -43,7 +46,7 @@ async fn h7_links_that_were_mangled_on_their_way_still_unsubscribe() {
         "/index.html",
         "/?mkt_tok=x",
     ];
-    let mut mangled: Vec<Box<dyn Fn(&str) -> String>> = Vec::new();
+    let mut mangled: Vec<Mangle> = Vec::new();
     for junk in hung_on {
         mangled.push(Box::new(move |path| format!("{path}{junk}")));
     }
