@@ -362,6 +362,65 @@ fn the_documents_name_what_there_is() {
     none("a document names what is not there", missing);
 }
 
+/// The requirements of standards, providers and law that concern mail and pages: a letter, and how many there are.
+const REQUIREMENTS: [(char, usize); 5] = [('u', 21), ('f', 17), ('i', 5), ('d', 9), ('h', 10)];
+
+/// The requirement that a test's name begins with: `u8` of `u8_a_token_…`.
+fn requirement(name: &str) -> Option<&str> {
+    let (id, _) = name.split_once('_')?;
+    let digits = id.strip_prefix(['u', 'f', 'i', 'd', 'h'])?;
+    (!digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())).then_some(id)
+}
+
+#[test]
+fn every_requirement_has_a_test_in_the_table_or_a_reason_why_not() {
+    let mut tests: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut paths = Vec::new();
+    files_below(&source().join("tests/it/standards"), ".rs", &mut paths);
+    for text in paths.iter().map(|path| fs::read_to_string(path).unwrap()) {
+        for line in text.lines() {
+            let line = line.trim_start().trim_start_matches("async ");
+            let Some(rest) = line.strip_prefix("fn ").or_else(|| line.strip_prefix("mod ")) else { continue };
+            let name = rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap();
+            if let Some(id) = requirement(name) {
+                tests.entry(id.to_owned()).or_default().push(name.to_owned());
+            }
+        }
+    }
+    let table = fs::read_to_string(source().join("CONTRIBUTING.md")).unwrap();
+    let mut told: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut wrong = Vec::new();
+    for line in table.lines() {
+        let Some((id, shown)) = line.strip_prefix("| ").and_then(|line| line.split_once(" | ")) else {
+            continue;
+        };
+        let id = id.to_ascii_lowercase();
+        if requirement(&format!("{id}_")).is_none() {
+            continue;
+        }
+        let named = shown.split('`').skip(1).step_by(2).filter(|name| requirement(name).is_some());
+        let named: Vec<String> = named.map(str::to_owned).collect();
+        if named.is_empty() && shown.trim_end_matches(" |").len() < 20 {
+            wrong.push(format!("{id}: neither a test nor a reason"));
+        }
+        if told.insert(id.clone(), named).is_some() {
+            wrong.push(format!("{id} stands twice in the table"));
+        }
+    }
+    for id in
+        REQUIREMENTS.iter().flat_map(|(letter, count)| (1..=*count).map(move |n| format!("{letter}{n}")))
+    {
+        let (mut named, mut there) = (told.remove(&id), tests.remove(&id).unwrap_or_default());
+        there.sort();
+        named.iter_mut().for_each(|named| named.sort());
+        if named.as_ref() != Some(&there) {
+            wrong.push(format!("{id}: the table names {named:?}, the tests are {there:?}"));
+        }
+    }
+    wrong.extend(told.into_keys().chain(tests.into_keys()).map(|id| format!("nobody knows {id}")));
+    none("what the table of requirements says is not so", wrong);
+}
+
 #[test]
 fn no_file_tells_of_the_machine_it_was_written_on() {
     // Put together here, so that this file does not hold them itself.
