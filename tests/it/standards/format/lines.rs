@@ -193,7 +193,7 @@ impl Sink {
             std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
             command.args(["-u", "nobody"]);
         }
-        command.arg("-d").arg(folder.path().join("mail.")).arg(address.to_string()).arg("100");
+        command.arg("-d").arg(folder.path().join("mail.")).arg(&address).arg("100");
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         wait_until("smtp-sink to listen", async || TcpStream::connect(&address).is_ok()).await;
         Self { child, folder, url: format!("smtp://{address}") }
