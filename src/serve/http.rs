@@ -12,8 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
-use axum::http::{Request, Response};
+use axum::http::{HeaderValue, Request, Response, header};
 use axum::serve::Listener;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -120,10 +119,19 @@ impl Service<Request<Incoming>> for FromPeer {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         self.turn.ours();
         let turn = self.turn.clone();
-        let mut request =
-            request.map(|body| Body::new(Arriving::new(body, self.turn.clone(), self.limits.body)));
+        let asks = request.headers().contains_key(header::EXPECT);
+        let (head, body) = request.into_parts();
+        let (body, leavings) = Arriving::new(body, self.turn.clone(), self.limits.body).lent();
+        let mut request = Request::from_parts(head, body);
         request.extensions_mut().insert(Peer(self.peer));
         let answer = self.inner.call(request);
-        Box::pin(async move { Ok(answer.await?.map(|body| Answered::new(body, turn))) })
+        Box::pin(async move {
+            let mut answer = answer.await?;
+            if !leavings.over(asks).await {
+                // The rest of the body would be taken for the next request.
+                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(answer.map(|body| Answered::new(body, turn)))
+        })
     }
 }

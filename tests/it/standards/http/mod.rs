@@ -1,5 +1,6 @@
 //! Web pages and HTTP (H).
 
+mod bodies;
 mod headers;
 mod limits;
 mod links;
