@@ -79,14 +79,17 @@ impl Locale {
     /// in part or in whole, in the other direction stands between isolates (U+2068, U+2069); what controls direction
     /// inside of it is left out, so that it cannot reach beyond. A name without a value stays as it is.
     pub fn fill(self, key: &str, values: &[(&str, Value<'_>)]) -> String {
-        self.filled(key, values, str::to_owned, |value| self.language.isolate(value))
+        self.filled(key, values, str::to_owned, |_, value| self.language.isolate(value))
     }
 
-    /// The words of this key as HTML: words and values escaped, each value in `<bdi>`. A name without a value stays as
-    /// it is.
+    /// The words of this key as HTML: words and values escaped, each value in `<bdi>`; one named `address` besides of the
+    /// class `whole`, since lines would break at its ellipsis. A name without a value stays as it is.
     pub fn fill_html(self, key: &str, values: &[(&str, Value<'_>)]) -> String {
         let escape = handlebars::html_escape;
-        self.filled(key, values, escape, |value| format!("<bdi>{}</bdi>", escape(value)))
+        self.filled(key, values, escape, |name, value| {
+            let whole = if name == "address" { " class=\"whole\"" } else { "" };
+            format!("<bdi{whole}>{}</bdi>", escape(value))
+        })
     }
 
     fn filled(
@@ -94,7 +97,7 @@ impl Locale {
         key: &str,
         values: &[(&str, Value<'_>)],
         words_as: impl Fn(&str) -> String,
-        value_as: impl Fn(&str) -> String,
+        value_as: impl Fn(&str, &str) -> String,
     ) -> String {
         let given = |name: &str| values.iter().find(|(given, _)| *given == name).map(|(_, value)| *value);
         let form = match given("n") {
@@ -109,8 +112,8 @@ impl Locale {
                 continue;
             };
             match given(name) {
-                Some(Value::Words(value)) => filled.push_str(&value_as(value)),
-                Some(Value::Count(count)) => filled.push_str(&value_as(&self.number(count))),
+                Some(Value::Words(value)) => filled.push_str(&value_as(name, value)),
+                Some(Value::Count(count)) => filled.push_str(&value_as(name, &self.number(count))),
                 None => filled.push_str(&words_as(&format!("{{{name}}}"))),
             }
             filled.push_str(&words_as(rest));

@@ -23,7 +23,7 @@ use crate::language::{Choice, Locale, Value as Given};
 
 const STYLE: &str = include_str!("../../templates/pages/style.css");
 /// The whole style of the page that must stay within 1 kB.
-const SMALL_STYLE: &str = ":root{color-scheme:light dark}body{font:1.1rem/1.5 system-ui,sans-serif;max-width:34rem;margin:2rem auto;padding:0 1.25rem}";
+const SMALL_STYLE: &str = ":root{color-scheme:light dark}body{font:1.1rem/1.5 system-ui,sans-serif;max-width:34rem;margin:2rem auto;padding:0 1.25rem;overflow-wrap:anywhere}";
 
 /// Widest and highest that a logo is shown, in CSS pixels.
 const LOGO_WIDTH: u32 = 200;
