@@ -147,7 +147,10 @@ fn what_runs_the_other_way_is_set_apart_and_reaches_no_further() {
     };
     let (plain, html) = who("en", "Acme & Söhne");
     assert_eq!(plain, "a…@e….org gets “News” from Acme & Söhne.");
-    assert_eq!(html, "<bdi class=\"whole\">a…@e….org</bdi> gets “<bdi>News</bdi>” from <bdi>Acme &amp; Söhne</bdi>.");
+    assert_eq!(
+        html,
+        "<bdi class=\"whole\">a…@e….org</bdi> gets “<bdi>News</bdi>” from <bdi>Acme &amp; Söhne</bdi>."
+    );
     assert!(who("en", "متجر").0.ends_with("from \u{2068}متجر\u{2069}."));
     assert!(who("ar", "Acme").0.contains("\u{2068}Acme\u{2069}"));
     assert!(!who("ar", "متجر").0.contains("\u{2068}متجر"));

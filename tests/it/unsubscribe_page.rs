@@ -343,7 +343,7 @@ on_both! {
         assert_eq!(decision(&tidings, "reminder", ADA).await, "suppress");
         // And back.
         let undone = tidings.submit(&path, &[("page", "1"), ("undo", "1")]).await;
-        assert!(undone.is(200).text.contains("Taken back"), "{}", undone.text);
+        assert!(undone.is(200).text.contains(">Undone</h1>"), "{}", undone.text);
         assert_eq!(decision(&tidings, "marketing", ADA).await, "send");
         assert_eq!(said(&tidings, ADA).await["stands"], json!([]));
         // The same link works again after that, and a mail program's click takes nothing back.

@@ -67,7 +67,11 @@ async fn h8_a_body_that_was_not_read_never_spoils_the_next_request() {
     // One without end is not read to its end; that the connection is over is said.
     for (what, head, body) in [
         ("huge", with_length(&link, 1 << 30), Vec::new()),
-        ("asked about", with_length(&link, 70_000).replace("\r\n\r\n", "\r\nExpect: 100-continue\r\n\r\n"), Vec::new()),
+        (
+            "asked about",
+            with_length(&link, 70_000).replace("\r\n\r\n", "\r\nExpect: 100-continue\r\n\r\n"),
+            Vec::new(),
+        ),
     ] {
         assert_eq!(told(&tidings, &head, &body).await, (vec!["413".to_owned()], true), "{what}");
     }

@@ -107,7 +107,7 @@ async fn h7_what_cannot_be_mended_gets_a_page_that_says_how_to_be_left_alone() {
             page.is(404);
             assert_eq!(page.header("location"), "", "{broken}");
             assert!(
-                page.text.contains("answer the message and ask the sender to stop"),
+                page.text.contains("reply to the message and ask the sender to stop"),
                 "{broken}: {}",
                 page.text
             );

@@ -65,7 +65,7 @@ async fn h6_the_keyboard_alone_unsubscribes_and_takes_it_back_without_javascript
     let mut browser = tools::node("journey.cjs");
     browser.arg(format!("{}{link}", tidings.base));
     let seen = tokio::task::spawn_blocking(move || tools::run_json(browser, "")).await.unwrap();
-    let headings = ["Stop these messages?", "You are unsubscribed", "Taken back", "You are unsubscribed"];
+    let headings = ["Stop these messages?", "You are unsubscribed", "Undone", "You are unsubscribed"];
     assert_eq!(seen["headings"], json!(headings.map(|heading| format!("200 {heading}"))));
     assert_eq!(seen["cookies"], 0);
     assert_eq!(decision(&tidings, "marketing", ADA).await, "suppress");
@@ -100,7 +100,7 @@ async fn h6_a_text_browser_shows_all_that_matters_and_sends_the_form() {
     }
     assert_eq!(decision(&tidings, "marketing", ADA).await, "suppress");
     let undone = lynx(&["-dump", "-post_data", &url], "page=1&undo=1\n---\n");
-    assert!(undone.contains("Taken back"), "{undone}");
+    assert!(undone.contains("Undone"), "{undone}");
     assert_eq!(decision(&tidings, "marketing", ADA).await, "send");
     tidings.stop().await;
 }
