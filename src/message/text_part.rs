@@ -64,6 +64,7 @@ fn numbers_of(text: &str) -> Vec<usize> {
 /// By html2text; tables are taken as boxes, since a browser's parser moves what stands between their rows.
 fn laid_out(marked: &str) -> Option<String> {
     const TABLE: [&str; 9] = ["table", "thead", "tbody", "tfoot", "tr", "td", "th", "colgroup", "caption"];
+    let loose = holds_a_loose_list(marked);
     let mut flat = String::with_capacity(marked.len());
     let (mut from, mut depth, mut deepest) = (0, 0_usize, 0);
     for piece in html::Pieces::new(marked) {
@@ -72,9 +73,14 @@ fn laid_out(marked: &str) -> Option<String> {
             depth = if tag.closing { depth.saturating_sub(1) } else { depth + 1 };
             deepest = deepest.max(depth);
         }
-        if TABLE.iter().any(|name| tag.is(name)) {
+        let item = loose && tag.is("li");
+        if item || TABLE.iter().any(|name| tag.is(name)) || loose && (tag.is("ul") || tag.is("ol")) {
             flat.push_str(&marked[from..tag.span.start]);
-            flat.push_str(if tag.closing { "</div>" } else { "<div>" });
+            flat.push_str(match (tag.closing, item) {
+                (true, _) => "</div>",
+                (false, true) => "<div>* ",
+                (false, false) => "<div>",
+            });
             from = tag.span.end;
         }
     }
@@ -86,6 +92,28 @@ fn laid_out(marked: &str) -> Option<String> {
         config::with_decorator(Plain::default()).no_link_wrapping().string_from_read(flat.as_bytes(), WIDTH)
     });
     plain.ok()?.ok()
+}
+
+/// Whether a tag of the template stands in a list and in none of its items, as those of a loop around an item do:
+/// html2text would make an item of each.
+fn holds_a_loose_list(marked: &str) -> bool {
+    // The open lists (true) and items (false), the innermost last.
+    let mut open: Vec<bool> = Vec::new();
+    html::Pieces::new(marked).any(|piece| {
+        match piece {
+            Piece::Text(text) => return text.contains(OPEN) && open.last() == Some(&true),
+            Piece::Tag(tag) if ["ul", "ol", "li"].iter().any(|name| tag.is(name)) => {
+                let list = !tag.is("li");
+                if !tag.closing {
+                    open.push(list);
+                } else if let Some(at) = open.iter().rposition(|&opened| opened == list) {
+                    open.truncate(at);
+                }
+            }
+            _ => {}
+        }
+        false
+    })
 }
 
 /// Without html2text: blocks end lines, links follow their text.
@@ -322,6 +350,14 @@ mod tests {
         assert!(at("{{this.name}}") < at("look ({{this.url}})"));
         assert!(at("look") < at("{{else}}") && at("{{else}}") < at("None"));
         assert!(at("{{/each}}") < at("End"));
+    }
+
+    #[test]
+    fn a_loop_around_items_is_no_item() {
+        let html = "<p>We have</p>\n<ul>\n{{#each data.items}}\n<li>{{this}}, <b>new</b></li>\n{{/each}}\n</ul>\n<p>End</p>";
+        let text = from_html(html);
+        let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
+        assert_eq!(lines, ["We have", "{{#each data.items}}", "* {{this}}, new", "{{/each}}", "End"], "{text}");
     }
 
     #[test]
