@@ -357,7 +357,11 @@ mod tests {
         let html = "<p>We have</p>\n<ul>\n{{#each data.items}}\n<li>{{this}}, <b>new</b></li>\n{{/each}}\n</ul>\n<p>End</p>";
         let text = from_html(html);
         let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
-        assert_eq!(lines, ["We have", "{{#each data.items}}", "* {{this}}, new", "{{/each}}", "End"], "{text}");
+        assert_eq!(
+            lines,
+            ["We have", "{{#each data.items}}", "* {{this}}, new", "{{/each}}", "End"],
+            "{text}"
+        );
     }
 
     #[test]

@@ -18,8 +18,8 @@ const WIDE = { width: 1280, height: 900 };
 // What can differ between widths, and what between colours; of the rest once is enough.
 const OF_COLOUR = ['color-contrast', 'link-in-text-block'];
 const OF_WIDTH = [...OF_COLOUR, 'target-size', 'scrollable-region-focusable', 'css-orientation-lock'];
-// Pages looked at side by side.
-const SIDE_BY_SIDE = 3;
+// Pages looked at side by side; pictures of several at once would run into one another.
+const SIDE_BY_SIDE = process.env.SHOTS ? 1 : 3;
 const LAUNCH = {
   executablePath: '/usr/bin/chromium',
   args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
