@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use axum::http::{Extensions, HeaderMap};
+use axum::http::{Extensions, HeaderMap, HeaderValue};
 use ipnet::IpNet;
 
 use crate::config::Settings;
@@ -29,14 +29,14 @@ pub fn client_of(extensions: &Extensions, headers: &HeaderMap, settings: &Settin
 fn origin(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(&address));
     let mut origin = peer.to_canonical();
-    let lines = headers.get_all(FORWARDED_FOR).iter().filter_map(|line| line.to_str().ok());
-    let lines: Vec<&str> = lines.collect();
-    let hops = lines.iter().rev().flat_map(|line| line.rsplit(',')).take(MAX_HOPS);
+    // As octets: what a proxy adds to a line counts, however odd the beginning that it was sent.
+    let lines: Vec<&[u8]> = headers.get_all(FORWARDED_FOR).iter().map(HeaderValue::as_bytes).collect();
+    let hops = lines.iter().rev().flat_map(|line| line.rsplit(|octet| *octet == b',')).take(MAX_HOPS);
     for hop in hops {
         if !is_trusted(origin) {
             break;
         }
-        let Some(before) = address(hop.trim()) else { break };
+        let Some(before) = std::str::from_utf8(hop).ok().and_then(|hop| address(hop.trim())) else { break };
         origin = before;
     }
     origin
@@ -52,14 +52,12 @@ fn address(hop: &str) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
-
     use super::*;
 
     fn origin_of(peer: &str, forwarded: &[&str], trusted: &[&str]) -> String {
         let mut headers = HeaderMap::new();
         for line in forwarded {
-            headers.append(FORWARDED_FOR, HeaderValue::from_str(line).unwrap());
+            headers.append(FORWARDED_FOR, HeaderValue::from_bytes(line.as_bytes()).unwrap());
         }
         let trusted: Vec<IpNet> = trusted.iter().map(|network| network.parse().unwrap()).collect();
         origin(peer.parse().unwrap(), &headers, &trusted).to_string()
@@ -83,6 +81,14 @@ mod tests {
         assert_eq!(origin_of("10.0.0.1", &in_lines, &trusted), "198.51.100.1");
         assert_eq!(origin_of("10.0.0.1", &["10.0.0.3, 10.0.0.2"], &trusted), "10.0.0.3");
         assert_eq!(origin_of("10.0.0.1", &[], &trusted), "10.0.0.1");
+    }
+
+    #[test]
+    fn odd_octets_hide_nothing_of_what_a_proxy_adds() {
+        let trusted = ["10.0.0.0/8"];
+        let odd = ["203.0.113.9", "\u{fc}, 198.51.100.1"];
+        assert_eq!(origin_of("10.0.0.1", &odd, &trusted), "198.51.100.1");
+        assert_eq!(origin_of("10.0.0.1", &["203.0.113.9", "\u{fc}"], &trusted), "10.0.0.1");
     }
 
     #[test]
