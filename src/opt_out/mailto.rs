@@ -11,6 +11,8 @@ use mail_parser::{HeaderName, MessageParser};
 use crate::link::{KeyRing, Link, Purpose, UNSUBSCRIBE};
 use crate::receiver::{Mail, Reply};
 
+/// Most fields named Subject that are looked into; there should be one.
+const MAX_SUBJECTS: usize = 4;
 /// Most pieces that a subject is cut into.
 const MAX_WORDS: usize = 64;
 /// So many pieces are put together again at most.
@@ -74,6 +76,7 @@ pub(crate) fn read(mail: &Mail, domain: &str, keys: &KeyRing) -> Result<Vec<Link
     }
     let parsed = MessageParser::default().parse_headers(&mail.bytes);
     let mut links = Vec::new();
+    let mut subjects = 0;
     let mut add = |link: Link| {
         if links.len() < MAX_LINKS && !links.contains(&link) {
             links.push(link);
@@ -91,7 +94,8 @@ pub(crate) fn read(mail: &Mail, domain: &str, keys: &KeyRing) -> Result<Vec<Link
         if let Some(idle) = idle(header.name.as_str(), &raw) {
             return Err(idle);
         }
-        if header.name == HeaderName::Subject {
+        if header.name == HeaderName::Subject && subjects < MAX_SUBJECTS {
+            subjects += 1;
             let decoded = header.value.as_text().unwrap_or_default();
             find(decoded, keys).into_iter().for_each(&mut add);
             // Should the decoding have spoilt it.
@@ -294,6 +298,14 @@ mod tests {
         let mut mail = mail("");
         mail.to = vec![format!("unsubscribe+{}@{DOMAIN}", t.to_lowercase())];
         assert_eq!(read(&mail, DOMAIN, &keys()), Err(Idle::NoToken));
+    }
+
+    #[test]
+    fn a_mail_of_nothing_but_subjects_is_not_searched_to_its_end() {
+        let t = link().to_token(&keys());
+        let after = |others: usize| format!("{}Subject: {t}", "Subject: x\r\n".repeat(others));
+        assert_eq!(said(&after(MAX_SUBJECTS - 1)).map(|links| links.len()), Ok(1));
+        assert_eq!(said(&after(MAX_SUBJECTS)), Err(Idle::NoToken));
     }
 
     #[test]
