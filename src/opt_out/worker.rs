@@ -26,6 +26,7 @@ pub const LIMITS: Limits = Limits {
     connections: 128,
     command_within: Duration::from_secs(300),
     message_within: Duration::from_secs(600),
+    in_a_crowd: Duration::from_secs(10),
 };
 
 /// Takes mail for this domain, an A-label, until asked to stop.

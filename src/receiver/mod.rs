@@ -83,6 +83,9 @@ pub struct Limits {
     pub command_within: Duration,
     /// Longest wait for a whole message.
     pub message_within: Duration,
+    /// Longest wait for a command once few connections are free, so that silent callers keep nobody out for long; for a
+    /// message three times as long.
+    pub in_a_crowd: Duration,
 }
 
 impl Default for Limits {
@@ -94,12 +97,13 @@ impl Default for Limits {
             connections: 256,
             command_within: Duration::from_secs(300),
             message_within: Duration::from_secs(600),
+            in_a_crowd: Duration::from_secs(10),
         }
     }
 }
 
-/// Longest wait for a command once few connections are free, so that silent callers keep nobody out for long.
-const IN_A_CROWD: Duration = Duration::from_secs(10);
+/// Longest wait for answers to be taken.
+const TAKEN_WITHIN: Duration = Duration::from_secs(30);
 /// How often a wait is looked at again.
 const GLANCE: Duration = Duration::from_secs(2);
 /// How much, and how long, is read from somebody who was told to go, so that the words arrive before the end does.
@@ -160,9 +164,12 @@ impl<T: Taker> Host<T> {
             if !replies.is_empty() {
                 since = Instant::now();
             }
-            let said = timeout(self.manners.limits.command_within, tcp.write_all(&replies)).await;
-            if !matches!(said, Ok(Ok(()))) {
-                return;
+            tokio::select! {
+                said = timeout(TAKEN_WITHIN, tcp.write_all(&replies)) => if !matches!(said, Ok(Ok(()))) {
+                    return;
+                },
+                // Whoever takes no answer does not keep the process from ending.
+                () = self.long_stopped() => return,
             }
             if dialogue.is_over() {
                 return linger(tcp, &mut buffer).await;
@@ -187,6 +194,12 @@ impl<T: Taker> Host<T> {
         }
     }
 
+    /// Returns a while after everyone was asked to stop.
+    async fn long_stopped(&self) {
+        self.stop.cancelled().await;
+        tokio::time::sleep(LINGER.1).await;
+    }
+
     /// Octets of the caller, as soon as there are any.
     async fn read(
         &self,
@@ -199,8 +212,9 @@ impl<T: Taker> Host<T> {
         loop {
             let crowded = self.room.available_permits() < limits.connections / 8;
             let patience = match (in_message, crowded) {
-                (true, _) => limits.message_within,
-                (false, true) => limits.command_within.min(IN_A_CROWD),
+                (true, true) => limits.message_within.min(3 * limits.in_a_crowd),
+                (true, false) => limits.message_within,
+                (false, true) => limits.command_within.min(limits.in_a_crowd),
                 (false, false) => limits.command_within,
             };
             let left = patience.saturating_sub(since.elapsed());

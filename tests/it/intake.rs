@@ -287,6 +287,39 @@ async fn what_is_too_large_or_too_slow_or_too_much_is_shed_while_a_refusal_gets_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_who_begin_messages_and_never_end_them_make_room_when_there_is_none() {
+    let limits = Limits {
+        connections: 16,
+        in_a_crowd: Duration::from_millis(200),
+        ..tidings::opt_out::worker::LIMITS
+    };
+    let tidings = start_with(Database::sqlite(), Parts { inbound_limits: limits, ..Parts::default() }).await;
+    let mut callers = Vec::new();
+    for _ in 0..limits.connections {
+        let mut caller = Caller::call(tidings.inbound()).await;
+        caller.say(format!("EHLO c\r\nMAIL FROM:<{ADA}>\r\nRCPT TO:<{TO}>\r\nDATA\r\n").as_bytes()).await;
+        callers.push(caller);
+    }
+    let mut shed = callers.remove(0);
+    let heard = shed.hear("421").await;
+    assert!(heard.ends_with("421 4.4.2 that took too long\r\n"), "{heard}");
+    drop((shed, callers));
+    tidings.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_who_takes_no_answer_does_not_keep_the_process_from_ending() {
+    let tidings = start(Database::sqlite()).await;
+    let mut deaf = Caller::call(tidings.inbound()).await;
+    let mail = format!("MAIL FROM:<{ADA}>\r\nRCPT TO:<{TO}>\r\nDATA\r\n.\r\n").repeat(1_000);
+    deaf.say(b"HELO c\r\n").await;
+    // Once nothing more can be said, the other side is stuck with its answers.
+    while tokio::time::timeout(Duration::from_secs(2), deaf.say(mail.as_bytes())).await.is_ok() {}
+    let stopped = tokio::time::timeout(Duration::from_secs(20), tidings.stop()).await;
+    assert!(stopped.is_ok(), "the process does not end");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_tells_those_who_are_connected_to_come_again() {
     let tidings = start(Database::sqlite()).await;
     let mut idle = Caller::call(tidings.inbound()).await;
