@@ -137,7 +137,7 @@ impl Running {
 pub async fn start(mut settings: Settings, parts: Parts) -> Result<Running, StartError> {
     settings.check_mailbox(parts.web && parts.worker)?;
     let listen = settings.listen;
-    let listener = TcpListener::bind(listen).await.map_err(|error| StartError::Listen(listen, error))?;
+    let listener = http::listen(listen).map_err(|error| StartError::Listen(listen, error))?;
     let addr = listener.local_addr().map_err(|error| StartError::Listen(listen, error))?;
     settings.bound_to(addr);
     let inbound = if parts.web { bind_inbound(&settings).await? } else { None };

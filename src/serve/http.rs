@@ -6,7 +6,8 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::IpAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use self::body::{Answered, Arriving};
@@ -35,6 +36,24 @@ mod wait;
 
 /// How long open requests may take to finish once the process is to stop.
 const FAREWELL: Duration = Duration::from_secs(10);
+
+/// Most octets of a head, and most that are kept of what is read or to be written at a time, for each connection.
+const MAX_BUFFERED: usize = 64 * 1024;
+/// What the system may keep of an answer that a client has not taken. Left to itself it keeps megabytes, which would let
+/// clients that take little look busy, and hundreds of them use up the memory of all connections.
+const SEND_BUFFER: u32 = 128 * 1024;
+/// Most connections that wait to be taken.
+const BACKLOG: u32 = 1024;
+
+/// Listens on this address.
+pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    // Every connection gets what its listener has.
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
 
 /// What clients may ask of the server's patience.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +90,7 @@ pub(super) async fn serve(
     stop: CancellationToken,
 ) {
     let mut server = http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(limits.head);
+    server.timer(TokioTimer::new()).header_read_timeout(limits.head).max_buf_size(MAX_BUFFERED);
     let open = GracefulShutdown::new();
     let ended = CancellationToken::new();
     let _ends_them_all = ended.clone().drop_guard();

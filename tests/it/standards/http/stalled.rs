@@ -114,6 +114,35 @@ async fn h8_a_client_that_takes_no_answer_is_hung_up_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h8_little_is_kept_for_clients_that_take_no_answer() {
+    let limits = Limits { answer: Duration::from_secs(1), ..Limits::default() };
+    let tidings = Tidings::start_parts(Database::sqlite(), parts(limits), |_| {}).await;
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let address = tidings.base.trim_start_matches("http://").parse().unwrap();
+    let mut greedy = socket.connect(address).await.unwrap();
+    let request = "GET /api/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n";
+    greedy.write_all(request.repeat(100).as_bytes()).await.unwrap();
+    wait_until("a client that takes nothing to be hung up on", async || {
+        greedy.write_all(b"\r\n").await.is_err()
+    })
+    .await;
+    let mut kept = Vec::new();
+    let _ = tokio::time::timeout(PATIENCE, greedy.read_to_end(&mut kept)).await.unwrap();
+    assert!(kept.len() < 600_000, "{} octets were kept for it", kept.len());
+    tidings.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h8_a_head_without_end_is_refused_before_it_costs_much() {
+    let tidings = Tidings::start_parts(Database::sqlite(), Parts::default(), |_| {}).await;
+    let head = format!("GET /healthz HTTP/1.1\r\nHost: x\r\nX-A: {}", "a".repeat(100_000));
+    let said = until_hung_up_on(begin(&tidings, &head).await).await;
+    assert!(said.starts_with("HTTP/1.1 431"), "{said}");
+    tidings.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn h8_a_click_whose_body_stalls_counts() {
     let limits = Limits { body: Duration::from_secs(1), ..Limits::default() };
     let tidings = Tidings::start_parts(Database::sqlite(), parts(limits), |_| {}).await;
