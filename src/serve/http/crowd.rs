@@ -1,5 +1,6 @@
 //! The connections that are open, and which of them makes room.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -116,15 +117,16 @@ impl Crowd {
         if members.open.len() < self.0.limits.connections {
             return None;
         }
-        let staying = members.open.values().filter(|member| !member.shown_out.is_cancelled());
-        let slow = staying.filter_map(|member| Some((member.turn.waited(now)?, member)));
-        match slow.max_by_key(|(waited, _)| *waited) {
-            Some((waited, member)) if waited >= grace => {
+        let staying = members.open.iter().filter(|(_, member)| !member.shown_out.is_cancelled());
+        let slow = staying.filter_map(|(number, member)| Some((member.turn.waited(now)?, number, member)));
+        // Of those who came within a millisecond the first.
+        match slow.max_by_key(|(waited, number, _)| (*waited, Reverse(**number))) {
+            Some((waited, _, member)) if waited >= grace => {
                 member.shown_out.cancel();
                 metrics::counter!("tidings_http_connections_shed_total").increment(1);
                 Some(grace)
             }
-            Some((waited, _)) => Some(grace.saturating_sub(waited)),
+            Some((waited, ..)) => Some(grace.saturating_sub(waited)),
             None => Some(grace),
         }
     }
