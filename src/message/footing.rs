@@ -7,7 +7,8 @@ use handlebars::Handlebars;
 use serde_json::json;
 use url::Url;
 
-use super::{Addressee, ComposeError, Part, Sender, hiding, html};
+use super::hiding::{self, Sheets};
+use super::{Addressee, ComposeError, Part, Sender, html};
 use crate::clock::Timestamp;
 use crate::config::{MAX_BASE_URL, is_loopback};
 use crate::id::DeliveryId;
@@ -133,16 +134,22 @@ pub(super) fn complete_html(
     locale: Locale,
 ) -> Result<String, ComposeError> {
     let Footing::Refusable(link) = footing else { return Ok(html) };
-    let seen = html::visible(&html, link.as_str());
+    let sheets = Sheets::of(&html);
     // What a style sheet may hide is not counted as seen.
-    let doubt = hiding::may_hide(&html);
-    let has_address = !doubt && bare(&seen.text).contains(&bare(&sender.brand.postal_address));
-    let has_link = !doubt && seen.has_link;
+    let seen = html::visible(&html, link.as_str(), &sheets);
+    let trusted = !sheets.may_hide_anything();
+    let has_address = trusted && bare(&seen.text).contains(&bare(&sender.brand.postal_address));
+    let has_link = trusted && seen.has_link;
     if has_link && has_address {
         return Ok(html);
     }
     let footer = footer(Part::Html, link, sender, locale, (has_link, has_address))?;
-    let footer = if doubt || hiding::may_paint(&html) { hiding::harden(&footer) } else { footer };
+    let doubt = sheets.may_hide_footer();
+    let footer = if doubt || hiding::may_paint(&html) {
+        hiding::harden(&footer, html.contains("prefers-color-scheme"))
+    } else {
+        footer
+    };
     let html = if doubt { hiding::open_up(html) } else { html };
     let body_ends = end_of_body(&html);
     // Inside of something hidden the footer would be hidden too; then try where less encloses it. Asked with a bare link,
@@ -152,7 +159,8 @@ pub(super) fn complete_html(
         let (before, after) = html.split_at(at);
         let Some(closers) = hiding::closers(before) else { break };
         let others = before.replace(link.as_str(), "#");
-        if html::visible(&[&others, &closers, &probe, after].concat(), link.as_str()).has_link {
+        let probed = [&others, &closers, &probe, after].concat();
+        if html::visible(&probed, link.as_str(), &Sheets::default()).has_link {
             return Ok([before, &closers, &footer, after].concat());
         }
     }

@@ -6,7 +6,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::hiding::{hides, is_root};
+use super::hiding::{Sheets, hides, is_root};
+use super::nesting::Nesting;
 
 /// A piece of HTML, with its place in the source.
 #[derive(Debug, PartialEq, Eq)]
@@ -294,13 +295,17 @@ pub(super) struct Visible {
     pub(super) has_link: bool,
 }
 
-/// Reads what is visible, and whether `url` is linked to from it.
-pub(super) fn visible(html: &str, url: &str) -> Visible {
+/// Reads what is visible where style sheets hide what they may, and whether `url` is linked to from it.
+pub(super) fn visible(html: &str, url: &str, sheets: &Sheets) -> Visible {
     let mut seen = Visible { text: String::with_capacity(html.len() / 2), has_link: false };
-    let mut hidden: Option<(&str, usize)> = None;
+    let mut nesting = Nesting::default();
+    // How many elements are open where the one that hides begins.
+    let mut hidden: Option<usize> = None;
     let mut in_link = false;
     for piece in Pieces::new(html) {
         match piece {
+            // Where a drawing holds such a section, no one pass can tell where it ends.
+            Piece::Hidden(text) if text.starts_with("<![CDATA[") && nesting.is_foreign() => break,
             Piece::Hidden(_) => {}
             Piece::Text(text) if hidden.is_none() => {
                 let text = decode(text);
@@ -309,20 +314,18 @@ pub(super) fn visible(html: &str, url: &str) -> Visible {
             }
             Piece::Text(_) => {}
             Piece::Tag(tag) => {
-                if let Some((name, depth)) = &mut hidden {
-                    if tag.is(name) {
-                        *depth = if tag.closing { *depth - 1 } else { *depth + 1 };
-                    }
-                    if *depth == 0 {
-                        hidden = None;
-                    }
+                let opens = nesting.take(&tag);
+                let around = nesting.depth() - usize::from(opens);
+                hidden = hidden.filter(|outside| around > *outside);
+                if hidden.is_some() {
                     continue;
                 }
                 seen.text.push(' ');
-                let conceals = tag.is_one_of(&CONCEALING) || !is_root(&tag) && hides(&tag);
+                let conceals =
+                    tag.is_one_of(&CONCEALING) || !is_root(&tag) && (hides(&tag) || sheets.may_hide(&tag));
                 if !tag.closing && conceals {
-                    if !tag.is_one_of(&VOID) {
-                        hidden = Some((tag.name, 1));
+                    if opens {
+                        hidden = Some(around);
                     }
                 } else if tag.is("a") {
                     in_link = !tag.closing && tag.attribute("href").is_some_and(|to| to.trim() == url);
@@ -385,7 +388,7 @@ mod tests {
     fn what_is_hidden_is_not_seen() {
         let url = "https://x.example/u/abc";
         let link = format!("<a href=\"{url}\">Stop</a>");
-        let seen = |html: &str| visible(html, url).has_link;
+        let seen = |html: &str| visible(html, url, &Sheets::default()).has_link;
         assert!(seen(&link));
         assert!(seen(&format!("<p>a<A class=x HREF='{url}'\n><img src=y></A>")));
         for hiding in [
@@ -408,7 +411,7 @@ mod tests {
             assert!(!seen(&hiding), "{hiding}");
         }
         assert!(seen(&format!("<div style='display:none'><div>pre</div>header</div>{link}")));
-        assert_eq!(visible("a&amp;b<br>c<style>d</style>", "").text.trim(), "a&b c");
+        assert_eq!(visible("a&amp;b<br>c<style>d</style>", "", &Sheets::default()).text.trim(), "a&b c");
     }
 
     #[test]
@@ -441,7 +444,7 @@ mod tests {
         {
             let texts: usize = Pieces::new(odd).count();
             assert!(texts >= 1, "{odd}");
-            let _ = visible(odd, "u");
+            let _ = visible(odd, "u", &Sheets::default());
         }
     }
 
@@ -450,7 +453,7 @@ mod tests {
         let started = std::time::Instant::now();
         for never in ["<a ", "<a \"", "<a b='", "</a ", "<a/", "<a =", "<!--", "<?", "<title>", "<svg>"] {
             let html = never.repeat(250_000 / never.len());
-            let _ = visible(&html, "https://x.example/");
+            let _ = visible(&html, "https://x.example/", &Sheets::default());
             let _ = defuse_urls(html);
         }
         assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
@@ -459,7 +462,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn any_text_can_be_read(html in "[<>a-z\"'=/!& é#;-]{0,80}") {
-            let _ = visible(&html, "https://x.example/");
+            let _ = visible(&html, "https://x.example/", &Sheets::default());
             let _ = defuse_urls(html);
         }
     }

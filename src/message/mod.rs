@@ -18,6 +18,7 @@ mod html;
 mod inline;
 mod locale;
 mod look;
+mod nesting;
 pub mod rows;
 mod template;
 mod text_part;

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::hiding::Sheets;
 use super::html::{Piece, Pieces, Tag, visible};
 use super::inline::DECORATIVE;
 use super::template::scan::{Kind, scan};
@@ -60,7 +61,7 @@ pub fn warnings(frozen: &Frozen, message: &Message) -> Vec<Warning> {
             warnings.push(Warning::new(WarningKind::Clipped, detail));
         }
         let html = parsed.body_html(0).unwrap_or_default();
-        if frozen.text.trim().is_empty() && !visible(&html, "").text.trim().is_empty() {
+        if frozen.text.trim().is_empty() && !visible(&html, "", &Sheets::default()).text.trim().is_empty() {
             warnings.push(Warning::new(WarningKind::NoText, "give the template a text"));
         }
         warnings.extend(of_html(&html));
