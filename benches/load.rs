@@ -7,10 +7,9 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
-use std::io::{BufWriter, Write as _};
+use std::io::{BufWriter, ErrorKind, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt as _, stream};
@@ -24,6 +23,8 @@ use tidings::id::{BrandId, ContentId, DeliveryId, RecipientId, TopicId};
 use tidings::link::KeyRing;
 use tidings::mailbox::Mailbox;
 use tidings::message::{Addressee, Compiled, DkimKeys, Frozen, Sender, compose};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -36,6 +37,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Most clicks, and how many are under way at a time.
 const CLICKS: usize = 5_000;
 const CLICKS_AT_A_TIME: usize = 32;
+/// Clients beside them that begin a request and never end it.
+const STALLED: usize = 500;
 
 /// How much of it, and where.
 struct Load {
@@ -242,41 +245,63 @@ async fn handing_over(place: &Place, messages: u64) -> Outcome<()> {
     }
     let peak = peak_kb(&tidings.process).unwrap_or(0) / 1024;
     report("campaign, messages handed over", messages, begun.elapsed(), &format!(", at most {peak} MB held"));
-    clicking(&sink).await
+    clicking(&tidings, &sink).await
 }
 
-/// Clicks on the link of every message that the sink still has, and on two forged ones beside each.
-async fn clicking(sink: &Mailbox) -> Outcome<()> {
+/// Clicks on the link of every message that the sink still has, and on two forged ones beside each, while clients that
+/// never end what they begin hold connections open.
+async fn clicking(tidings: &Serving, sink: &Mailbox) -> Outcome<()> {
     let links: Vec<String> = sink.messages().iter().filter_map(|message| one_click(&message.bytes)).collect();
     let links: Vec<String> = links.into_iter().take(CLICKS).collect();
+    let mut stalled = Vec::new();
+    for _ in 0..STALLED {
+        let mut client = TcpStream::connect(tidings.base.trim_start_matches("http://")).await?;
+        client.write_all(b"POST /u/x HTTP/1.1\r\nHost: load\r\nContent-").await?;
+        stalled.push(client);
+    }
     let client = reqwest::Client::new();
     let click = async |link: String| {
+        let begun = Instant::now();
         let request = client.post(link).header("content-type", "application/x-www-form-urlencoded");
-        Ok::<_, reqwest::Error>(request.body("List-Unsubscribe=One-Click").send().await?.status().as_u16())
+        let answer = request.body("List-Unsubscribe=One-Click").send().await?;
+        let word = match answer.status().as_u16() {
+            429 if !answer.headers().contains_key("retry-after") => 0,
+            status => status,
+        };
+        answer.bytes().await?;
+        Ok::<_, reqwest::Error>((word, begun.elapsed()))
     };
-    let [taken, unknown, limited, others] = [const { AtomicU64::new(0) }; 4];
-    let begun = Instant::now();
-    let count = links.len() as u64;
-    stream::iter(links.iter().flat_map(|link| {
+    let requests = links.iter().flat_map(|link| {
         let forged = |n| format!("{}{n}", &link[..link.len() - 8]);
         [link.clone(), forged(1), forged(2)]
-    }))
-    .for_each_concurrent(CLICKS_AT_A_TIME, async |link| {
-        let counter = match click(link).await {
-            Ok(200) => &taken,
-            Ok(404) => &unknown,
-            Ok(429) => &limited,
-            _ => &others,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
-    })
-    .await;
+    });
+    let begun = Instant::now();
+    let answers: Vec<_> =
+        stream::iter(requests).map(click).buffer_unordered(CLICKS_AT_A_TIME).collect().await;
     let took = begun.elapsed();
-    let [taken, unknown, limited, others] = [taken, unknown, limited, others].map(AtomicU64::into_inner);
-    if taken != count || others > 0 {
-        return Err(format!("of {count} clicks {taken} were taken; {others} answers were none").into());
+    let count = |status| answers.iter().flatten().filter(|(answered, _)| *answered == status).count();
+    let [taken, unknown, limited] = [200, 404, 429].map(count);
+    if taken != links.len() || taken + unknown + limited != answers.len() {
+        let clicks = links.len();
+        return Err(
+            format!("of {clicks} clicks {taken} were taken, of {unknown} and {limited} forged").into()
+        );
     }
-    report("clicks", taken, took, &format!(", among {unknown} forged ones unknown and {limited} limited"));
+    let waits =
+        answers.iter().flatten().filter(|(status, _)| *status == 200).map(|(_, wait)| wait.as_millis());
+    let mut waits: Vec<_> = waits.collect();
+    waits.sort_unstable();
+    let wait = |share: usize| waits.get(waits.len() * share / 1000).or(waits.last()).copied().unwrap_or(0);
+    let waiting = |client: &&TcpStream| matches!(client.try_read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock);
+    let kept = stalled.iter().filter(waiting).count();
+    let rest = format!(
+        ", among {unknown} forged ones unknown and {limited} limited, with {kept} of {STALLED} stalled connections \
+         still open; half within {} ms, 99 % within {} ms, all within {} ms",
+        wait(500),
+        wait(990),
+        wait(1000),
+    );
+    report("clicks", taken as u64, took, &rest);
     Ok(())
 }
 

@@ -32,10 +32,12 @@ RULES = [
     (r"/standing", r"is changed by PATCH|must be active, restricted"),
     (r"/email", r"is missing|cannot be changed; store"),
     # Addresses, senders, domains and URLs have grammars of their own, and mail has to reach them.
-    (r"/?(to/)?email|/to/\d+|/(from|notice_from|reply_to)", r"address|domain|before the @|one line|of the form|name is longer"),
+    (r"/?(to/)?email|/to/\d+|/(from|notice_from|reply_to)", r"^the (address|domain|part before the @) (is|holds) "),
+    (r"/(from|notice_from|reply_to)", r"^must be of the form Name <address>|^the name (shows|holds|ends|is longer)|^the domain mixes"),
     (r"/bounce_domain", r"domain name|is not aligned"),
     (r"/(website|base_url|origins(/\d+)?)", r"URL|https|origin|query|longer than"),
-    (r"/logo", r"base64|must be the image itself|image"),
+    # A logo is an image, and its URL one that is shown here.
+    (r"/logo", r"^is not base64 after|^must be the image itself|^does not begin as|^is damaged"),
     # What a template says is Handlebars, and what it names has to be given.
     (r"/(subject|html|text)", r"line \d+|parse|block|helper|partial|nested|includes|variable|NUL|control"),
     (r"/data(/.*)?", r"is not there; give it"),

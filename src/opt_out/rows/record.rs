@@ -264,15 +264,18 @@ struct Person<'a> {
 
 impl<'a> Person<'a> {
     async fn lock(txn: &'a Write, db: &Db, hash: &'a AddressHash) -> Result<Self, DbErr> {
-        touch(txn, hash).await?;
-        let lock = if db.backend() == sea_orm::DbBackend::Postgres { " FOR UPDATE" } else { "" };
-        let sql = format!("SELECT last_seq FROM addresses WHERE address_hash = $1{lock}");
+        // Whether the row is made or was there, it is written, and so locked.
+        let sql = format!(
+            "INSERT INTO addresses (address_hash, last_seq, failures) VALUES ($1, 0, 0) \
+             ON CONFLICT (address_hash) DO UPDATE SET last_seq = addresses.last_seq \
+             RETURNING last_seq, {} AS now",
+            db.now_sql()
+        );
         let row = txn
             .query_one_raw(Statement::from_sql_and_values(db.backend(), sql, [hash.0.clone().into()]))
             .await?
             .ok_or_else(|| DbErr::RecordNotFound("an address row".into()))?;
-        let now = db.read_clock(&**txn).await?;
-        Ok(Self { txn, hash, seq: row.try_get("", "last_seq")?, now })
+        Ok(Self { txn, hash, seq: row.try_get("", "last_seq")?, now: Timestamp(row.try_get("", "now")?) })
     }
 
     /// Adds an event as the person's newest and brings the scope's row up to date.
@@ -298,7 +301,12 @@ impl<'a> Person<'a> {
             recorded_by: Set(new.actor.to_owned()),
         };
         event::Entity::insert(row).exec_without_returning(&**self.txn).await?;
-        self.amount_to(new.scope).await?;
+        if new.undoes.is_some() {
+            self.amount_to(new.scope).await?;
+        } else {
+            // Nothing can have undone what was said just now.
+            self.stands(new.scope, new.said, self.seq, new.complaint, id).await?;
+        }
         Ok(id)
     }
 
@@ -320,20 +328,34 @@ impl<'a> Person<'a> {
             .await?;
         let undone: Vec<OptEventId> = events.iter().filter_map(|event| event.undoes).collect();
         let newest = events.iter().find(|event| event.said != "undo" && !undone.contains(&event.id));
-        let Some(newest) = newest else {
-            suppression::Entity::delete_by_id((self.hash.clone(), scope.key())).exec(&**self.txn).await?;
-            return Ok(());
-        };
+        match newest {
+            Some(newest) => self.stands(scope, &newest.said, newest.seq, newest.complaint, newest.id).await,
+            None => {
+                let key = (self.hash.clone(), scope.key());
+                suppression::Entity::delete_by_id(key).exec(&**self.txn).await.map(|_| ())
+            }
+        }
+    }
+
+    /// Writes that this event is what stands for the scope.
+    async fn stands(
+        &self,
+        scope: Scope,
+        said: &str,
+        seq: i64,
+        complaint: bool,
+        event: OptEventId,
+    ) -> Result<(), DbErr> {
         let row = suppression::ActiveModel {
             address_hash: Set(self.hash.clone()),
             scope_key: Set(scope.key()),
             scope_kind: Set(scope.kind().to_owned()),
             brand_id: Set(scope.brand()),
             topic_id: Set(scope.topic()),
-            said: Set(newest.said.clone()),
-            seq: Set(newest.seq),
-            complaint: Set(newest.complaint),
-            event_id: Set(newest.id),
+            said: Set(said.to_owned()),
+            seq: Set(seq),
+            complaint: Set(complaint),
+            event_id: Set(event),
         };
         let replace = OnConflict::columns([suppression::Column::AddressHash, suppression::Column::ScopeKey])
             .update_columns([
