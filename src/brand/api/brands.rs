@@ -60,7 +60,7 @@ pub(super) struct BrandBody {
     color: Option<String>,
     /// Its logo: a PNG, JPEG, GIF or WebP of at most 256 kB and 2000 by 2000 pixels, as a data URI; or the URL at which
     /// a GET shows it.
-    #[schema(example = "data:image/png;base64,iVBORw0KGgo…")]
+    #[schema(example = "data:image/png;base64,iVBORw0KGgo=")]
     logo: Option<String>,
     /// Origins of its own web pages, such as `https://acme.example`.
     origins: Option<Vec<String>>,

@@ -37,13 +37,17 @@ fn changed(token: &str) -> HashSet<String> {
         let flipped =
             if this.is_ascii_uppercase() { this.to_ascii_lowercase() } else { this.to_ascii_uppercase() };
         changed.insert(format!("{start}{}{rest}", flipped as char));
-        changed.insert(format!("{start}={}{rest}", this as char));
+        changed.insert(format!("{start}.{}{rest}", this as char));
         changed.insert(format!("{start}{rest}"));
         changed.insert(start.to_owned());
         changed.insert(token[at..].to_owned());
     }
-    for more in ["A", "AAAA", "-", "_", "%00", "%20A", "+", "A=", "é", "%C3%A9"] {
+    for more in ["A", "AAAA", "-", "_", "%20A", "A="] {
         changed.insert(format!("{token}{more}"));
+        changed.insert(format!("{more}{token}"));
+    }
+    // Behind a token they are forgiven, as what a mail program hung on to it.
+    for more in ["%00", "+", "é", "%C3%A9"] {
         changed.insert(format!("{more}{token}"));
     }
     changed.insert(format!("{token}{token}"));
