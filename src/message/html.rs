@@ -63,6 +63,37 @@ pub(super) const VOID: [&str; 14] = [
     "area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track",
     "wbr",
 ];
+/// Elements that end a paragraph which is open (HTML §13.2.6.4.7), in old mail programs too. A table does so in some
+/// documents alone.
+pub(super) const ENDS_PARAGRAPH: [&str; 27] = [
+    "address",
+    "article",
+    "aside",
+    "blockquote",
+    "center",
+    "div",
+    "dl",
+    "fieldset",
+    "figcaption",
+    "figure",
+    "footer",
+    "form",
+    "h1",
+    "h2",
+    "h3",
+    "h4",
+    "h5",
+    "h6",
+    "header",
+    "hr",
+    "main",
+    "nav",
+    "ol",
+    "p",
+    "pre",
+    "section",
+    "ul",
+];
 /// Elements whose inside is no HTML, or no text for a reader.
 pub(super) const OPAQUE: [&str; 9] =
     ["script", "style", "title", "textarea", "iframe", "noembed", "noframes", "xmp", "plaintext"];

@@ -4,7 +4,7 @@
 //! that a browser may ignore closes nothing, so it may name one that has ended. One pass, no recursion, never fails.
 
 use super::hiding::is_root;
-use super::html::{Tag, VOID};
+use super::html::{ENDS_PARAGRAPH, Tag, VOID};
 
 /// Elements that end by themselves where one that holds them ends (HTML §13.2.6.3).
 const IMPLIED: [&str; 4] = ["p", "li", "dt", "dd"];
@@ -13,32 +13,6 @@ const PARTS: [&str; 6] = ["td", "th", "tr", "tbody", "thead", "tfoot"];
 /// Elements that go on in what follows when others end around them (HTML §13.2.4.3).
 const FORMATTING: [&str; 14] =
     ["a", "b", "big", "code", "em", "font", "i", "nobr", "s", "small", "strike", "strong", "tt", "u"];
-/// Elements that end a paragraph which is open.
-const ENDS_PARAGRAPH: [&str; 22] = [
-    "address",
-    "article",
-    "aside",
-    "blockquote",
-    "center",
-    "div",
-    "dl",
-    "fieldset",
-    "footer",
-    "form",
-    "h1",
-    "h2",
-    "h3",
-    "h4",
-    "header",
-    "hr",
-    "ol",
-    "p",
-    "pre",
-    "section",
-    "main",
-    "ul",
-];
-
 /// The elements that may be open, outermost first, their names in lower case. `<html>` and `<body>` are not counted.
 #[derive(Debug, Default)]
 pub(super) struct Nesting {

@@ -1,7 +1,7 @@
 //! The elements of a template, and whether their nesting is the same however its blocks turn out.
 
 use super::flat::{CLOSE, Flat, OPEN};
-use crate::message::html::{Attribute, Piece, Pieces, Tag, VOID};
+use crate::message::html::{Attribute, ENDS_PARAGRAPH, Piece, Pieces, Tag, VOID};
 use crate::message::template::scan::Kind;
 
 /// A start tag of the template.
@@ -51,32 +51,6 @@ pub(super) enum Step<'f> {
     Start(usize),
     End(&'f str),
 }
-
-/// Elements that end a paragraph which is open.
-const ENDS_PARAGRAPH: [&str; 22] = [
-    "address",
-    "article",
-    "aside",
-    "blockquote",
-    "center",
-    "div",
-    "dl",
-    "fieldset",
-    "footer",
-    "form",
-    "h1",
-    "h2",
-    "h3",
-    "h4",
-    "header",
-    "hr",
-    "ol",
-    "p",
-    "pre",
-    "section",
-    "table",
-    "ul",
-];
 
 /// Reads the elements of a template from front to back.
 pub(super) fn read<'f>(flat: &'f Flat<'_>) -> Elements<'f> {
@@ -181,7 +155,7 @@ impl<'f> Reader<'f, '_> {
             self.found.order.push(Step::End(name));
             return;
         }
-        let ends_paragraph = ENDS_PARAGRAPH.iter().any(is);
+        let ends_paragraph = ENDS_PARAGRAPH.iter().chain(&["table"]).any(is);
         let paragraph = self.open.iter().rposition(|open| open.eq_ignore_ascii_case("p"));
         if ends_paragraph && paragraph.is_some_and(|at| self.blocks.last().is_some_and(|began| at < *began)) {
             self.found.unsettled = Some("a paragraph ends inside of a block and begins before it");
