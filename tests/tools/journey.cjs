@@ -1,13 +1,10 @@
 // Unsubscribes and takes it back with the keyboard alone, in Chromium without JavaScript, as `argv[2]` shows the page.
 // Writes the headings of the pages it came by and the last button's words.
 'use strict';
-const { chromium } = require('playwright-core');
+const { launch } = require('./chromium.cjs');
 
 async function main() {
-  const browser = await chromium.launch({
-    executablePath: '/usr/bin/chromium',
-    args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
-  });
+  const browser = await launch();
   const context = await browser.newContext({ javaScriptEnabled: false, viewport: { width: 320, height: 568 } });
   const page = await context.newPage();
   const headings = [];

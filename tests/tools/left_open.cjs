@@ -4,7 +4,7 @@
 //
 // Reads {pages: [{name, url or html, acts}], seconds} on standard input; `acts` is "", "once" (the first button), "scope"
 // (then another scope) or "undo" (then the undo).
-const { chromium } = require("playwright-core");
+const { launch } = require("./chromium.cjs");
 
 async function act(page, acts) {
   if (acts === "" || acts === "before") return;
@@ -23,11 +23,7 @@ async function act(page, acts) {
 
 async function main() {
   const { pages, seconds } = JSON.parse(require("fs").readFileSync(0, "utf8"));
-  const browser = await chromium.launch({
-    executablePath: "/usr/bin/chromium",
-    args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-      "--disable-component-update", "--disable-sync"],
-  });
+  const browser = await launch();
   const open = [];
   for (const { name, url, html, acts } of pages) {
     const context = await browser.newContext({ viewport: { width: 900, height: 400 } });

@@ -5,7 +5,7 @@
 'use strict';
 const fs = require('fs');
 const path = require('path');
-const { chromium } = require('playwright-core');
+const { launch } = require('./chromium.cjs');
 const axe = fs.readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
 
 const ORIGIN = 'http://mail.test';
@@ -14,10 +14,6 @@ const COLOURS = ['light', 'dark'];
 // A message is shown inside of a page that has landmarks and a heading of its own. The footer sets each of its properties
 // with !important, its spacing too, so that no template hides it; a reader's own style sheet still comes before it.
 const LEFT_OUT = ['region', 'landmark-one-main', 'page-has-heading-one', 'avoid-inline-spacing'];
-const LAUNCH = {
-  executablePath: '/usr/bin/chromium',
-  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
-};
 
 async function main() {
   const { mails, images } = JSON.parse(fs.readFileSync(0, 'utf8'));
@@ -26,7 +22,7 @@ async function main() {
   let html = '';
   let note = () => {};
   let withImages = true;
-  const browser = await chromium.launch(LAUNCH);
+  const browser = await launch();
   const context = await browser.newContext({ reducedMotion: 'reduce' });
   await context.route('**/*', (route) => {
     const url = route.request().url();

@@ -9,7 +9,7 @@
 'use strict';
 const fs = require('fs');
 const path = require('path');
-const { chromium } = require('playwright-core');
+const { launch } = require('./chromium.cjs');
 const axe = fs.readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
 
 const ORIGIN = 'http://pages.test';
@@ -20,16 +20,12 @@ const OF_COLOUR = ['color-contrast', 'link-in-text-block'];
 const OF_WIDTH = [...OF_COLOUR, 'target-size', 'scrollable-region-focusable', 'css-orientation-lock'];
 // Pages looked at side by side; pictures of several at once would run into one another.
 const SIDE_BY_SIDE = process.env.SHOTS ? 1 : 3;
-const LAUNCH = {
-  executablePath: '/usr/bin/chromium',
-  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
-};
 
 async function main() {
   const given = JSON.parse(fs.readFileSync(0, 'utf8'));
   const findings = [];
   let looks = 0;
-  const browser = await chromium.launch(LAUNCH);
+  const browser = await launch();
   const context = await browser.newContext({ viewport: NARROW, reducedMotion: 'reduce' });
   await context.route('**/*', (route) => {
     const url = new URL(route.request().url());

@@ -3,7 +3,7 @@
 // it by a contrast of 4.5 (WCAG 2.2, 1.4.3), measured on the pixels. Narrow and wide, light and dark.
 //
 // Reads [{name, html, url}] on standard input, and as first argument how many of the views to take; writes [{name, seen, why}]: `why` says for each view why no link is seen.
-const { chromium } = require("playwright-core");
+const { launch } = require("./chromium.cjs");
 
 const VIEWS = [
   { width: 320, height: 640, scheme: "light" },
@@ -72,11 +72,7 @@ async function compare([withLink, without]) {
 
 async function main() {
   const messages = JSON.parse(require("fs").readFileSync(0, "utf8"));
-  const browser = await chromium.launch({
-    executablePath: "/usr/bin/chromium",
-    args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-      "--disable-component-update", "--disable-sync"],
-  });
+  const browser = await launch();
   const lab = await (await browser.newContext()).newPage();
   const report = messages.map(({ name }) => ({ name, seen: true, why: [] }));
   for (const { width, height, scheme } of VIEWS.slice(0, Number(process.argv[2]))) {
