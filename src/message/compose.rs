@@ -69,6 +69,74 @@ pub struct Addressee<'a> {
     pub data: Option<&'a Json>,
 }
 
+/// Frozen content made ready for one sender: what all its messages share is worked out once. Keep it for a content, and
+/// make it anew when brand or topic have changed ([`Prepared::is_for`]). Threads may share it.
+pub struct Prepared {
+    content: Compiled,
+    brand: Brand,
+    topic: Topic,
+    base_url: Url,
+    link_keys: KeyRing,
+    default_bounce_domain: Option<String>,
+    inbound_domain: Option<String>,
+    dkim: DkimKeys,
+}
+
+impl Prepared {
+    /// Works out what all messages of this content from this sender share.
+    ///
+    /// # Errors
+    /// What of the brand cannot be used: no message can be made then.
+    pub fn new(content: &Compiled, sender: &Sender<'_>) -> Result<Self, ComposeError> {
+        Ok(Self {
+            content: content.clone(),
+            brand: sender.brand.clone(),
+            topic: sender.topic.clone(),
+            base_url: sender.base_url.clone(),
+            link_keys: sender.link_keys.clone(),
+            default_bounce_domain: sender.default_bounce_domain.map(str::to_owned),
+            inbound_domain: sender.inbound_domain.map(str::to_owned),
+            dkim: sender.dkim.clone(),
+        })
+    }
+
+    /// Whether it was made for this brand and topic as they are now.
+    pub fn is_for(&self, brand: &Brand, topic: &Topic) -> bool {
+        self.brand == *brand && self.topic == *topic
+    }
+
+    /// What it was made from.
+    pub fn content(&self) -> &Compiled {
+        &self.content
+    }
+
+    /// Makes the message of one delivery and signs it. `date` goes into `Date`, the links and the signatures, so give the
+    /// same one on every attempt: the time the delivery was first begun, or of now when it never was.
+    ///
+    /// # Errors
+    /// What is missing or over a bound; trying again gives the same.
+    pub fn compose(
+        &self,
+        addressee: &Addressee<'_>,
+        delivery: DeliveryId,
+        date: Timestamp,
+    ) -> Result<Message, ComposeError> {
+        compose(&self.content, &self.sender(), addressee, delivery, date)
+    }
+
+    fn sender(&self) -> Sender<'_> {
+        Sender {
+            brand: &self.brand,
+            topic: &self.topic,
+            base_url: &self.base_url,
+            link_keys: &self.link_keys,
+            default_bounce_domain: self.default_bounce_domain.as_deref(),
+            inbound_domain: self.inbound_domain.as_deref(),
+            dkim: &self.dkim,
+        }
+    }
+}
+
 /// Longest subject in octets.
 const MAX_SUBJECT: usize = 2_000;
 /// Longest HTML part in octets.

@@ -1,6 +1,7 @@
 //! What a start freezes, and what a worker keeps of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -106,12 +107,13 @@ const STYLES: &str = "@styles";
 const LIGHT: usize = 32 * 1024;
 pub(super) const LAYOUT: &str = include_str!("../../templates/mail/layout.html.hbs");
 
-/// Frozen content, parsed and ready for [`compose`](super::compose()).
+/// Frozen content, parsed and ready for [`compose`](super::compose()). A clone is the same one.
+#[derive(Clone)]
 pub struct Compiled {
-    frozen: Frozen,
-    pub(super) subject: Ready,
-    pub(super) html: Ready,
-    pub(super) text: Ready,
+    frozen: Arc<Frozen>,
+    pub(super) subject: Arc<Ready>,
+    pub(super) html: Arc<Ready>,
+    pub(super) text: Arc<Ready>,
 }
 
 impl Compiled {
@@ -143,7 +145,12 @@ impl Compiled {
         let text = plain.assemble(&text, Part::Text).map_err(own(Part::Text))?;
         let subject = parse(Part::Subject, &frozen.subject)?;
         let subject = plain.assemble(&subject, Part::Subject).map_err(own(Part::Subject))?;
-        Ok(Self { frozen: frozen.clone(), subject, html, text })
+        Ok(Self {
+            frozen: Arc::new(frozen.clone()),
+            subject: Arc::new(subject),
+            html: Arc::new(html),
+            text: Arc::new(text),
+        })
     }
 
     /// What it was made from.

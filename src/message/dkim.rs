@@ -12,6 +12,7 @@
 //! Never: `l=`, which would let anyone append to the body (RFC 6376 §8.2); `i=`, which could name a person.
 
 use std::fmt;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -35,9 +36,9 @@ const NEVER_ADDED: [&str; 2] = ["Reply-To", "Cc"];
 /// Written by those who carry a message (RFC 6376 §5.4).
 const OF_THE_WAY: [&str; 3] = ["Return-Path", "Received", "DKIM-Signature"];
 
-/// The keys that sign mail, parsed once.
-#[derive(Default)]
-pub struct DkimKeys(Vec<Signer>);
+/// The keys that sign mail, parsed once. A clone has the same ones.
+#[derive(Clone, Default)]
+pub struct DkimKeys(Vec<Arc<Signer>>);
 
 struct Signer {
     domain: String,
@@ -53,7 +54,7 @@ impl DkimKeys {
     /// Why it cannot sign.
     pub fn add(&mut self, domain: &str, selector: &str, pem: &[u8]) -> Result<(), KeyError> {
         let key = key::parse(pem)?;
-        self.0.push(Signer { domain: domain.to_owned(), selector: selector.to_owned(), key });
+        self.0.push(Arc::new(Signer { domain: domain.to_owned(), selector: selector.to_owned(), key }));
         Ok(())
     }
 
@@ -63,7 +64,7 @@ impl DkimKeys {
     }
 
     fn of(&self, from_domain: &str) -> impl Iterator<Item = &Signer> {
-        self.0.iter().filter(move |signer| is_at_or_below(from_domain, &signer.domain))
+        self.0.iter().map(Arc::as_ref).filter(move |signer| is_at_or_below(from_domain, &signer.domain))
     }
 
     /// The message with a signature of each key of the From domain on top.

@@ -24,7 +24,7 @@ mod template;
 mod text_part;
 mod warning;
 
-pub use compose::{Addressee, Message, Sender, compose};
+pub use compose::{Addressee, Message, Prepared, Sender, compose};
 pub use content::{Compiled, Frozen, Partial};
 pub use dkim::{DkimKeys, KeyError};
 pub use error::{ComposeError, Part, TemplateError};
