@@ -12,10 +12,12 @@ use secrecy::{ExposeSecret, SecretString};
 use url::{Host, Url};
 
 mod dkim;
+mod limits;
 mod sources;
 mod values;
 
 pub use dkim::DkimEntry;
+pub use limits::{LimitEntry, Limited};
 pub use sources::NAMES;
 pub(crate) use values::{MAX_BASE_URL, decode_key};
 
@@ -63,6 +65,8 @@ pub struct Settings {
     pub trusted_proxies: Vec<IpNet>,
     /// `[[dkim]]`, `TIDINGS_DKIM`: the keys that sign mail.
     pub dkim: Vec<DkimEntry>,
+    /// `[[limits]]`: how much the relay and the destinations behind it get; in the file alone.
+    pub limits: Vec<LimitEntry>,
 }
 
 impl Settings {
@@ -89,6 +93,7 @@ impl Settings {
             inbound_domain: None,
             trusted_proxies: Vec::new(),
             dkim: Vec::new(),
+            limits: Vec::new(),
         }
     }
 
@@ -223,6 +228,7 @@ mod tests {
             ("TIDINGS_INBOUND_LISTEN", "25"),
             ("TIDINGS_TRUSTED_PROXIES", "10.0.0.0/99"),
             ("TIDINGS_DKIM", "example.com:s1"),
+            ("TIDINGS_LIMITS", "gmail.com:5"),
             ("TIDINGS_LISTEN", ""),
         ] {
             let error = load("", &[(name, value)], &[]).unwrap_err();

@@ -145,7 +145,7 @@ pub(super) fn entries(raw: &[Raw]) -> Result<Vec<DkimEntry>, ConfigError> {
 }
 
 /// A domain as A-labels (RFC 5890), when it is one that mail could be from.
-fn ascii_domain(text: &str) -> Option<String> {
+pub(super) fn ascii_domain(text: &str) -> Option<String> {
     let ascii = idna::domain_to_ascii_strict(text).ok()?;
     let last_is_a_name =
         ascii.rsplit_once('.').is_some_and(|(_, last)| last.bytes().any(|b| !b.is_ascii_digit()));

@@ -6,10 +6,10 @@ use std::path::Path;
 
 use secrecy::SecretString;
 
-use super::{ConfigError, FILE, dkim};
+use super::{ConfigError, FILE, LimitEntry, dkim, limits};
 
 /// The names of all settings as the file spells them; a variable is `TIDINGS_` and the name in capitals.
-pub const NAMES: [&str; 16] = [
+pub const NAMES: [&str; 17] = [
     "database_url",
     "listen",
     "base_url",
@@ -26,6 +26,7 @@ pub const NAMES: [&str; 16] = [
     "inbound_domain",
     "trusted_proxies",
     "dkim",
+    "limits",
 ];
 
 /// Variables that begin alike and are no settings: what is logged, and where the tests find PostgreSQL.
@@ -41,8 +42,9 @@ pub(super) struct Given {
 #[derive(Default)]
 pub(super) struct Sources {
     values: BTreeMap<&'static str, Given>,
-    /// The one setting that is a list of tables.
+    /// The settings that are lists of tables.
     pub(super) dkim: Vec<dkim::Raw>,
+    pub(super) limits: Vec<LimitEntry>,
 }
 
 impl Sources {
@@ -78,6 +80,10 @@ impl Sources {
                 self.dkim = dkim::from_file(&shown, &value)?;
                 continue;
             }
+            if name == "limits" {
+                self.limits = limits::from_file(&shown, &value)?;
+                continue;
+            }
             let called = format!("{name} in {shown} ({})", variable(name));
             let value = plain(name, &value).ok_or_else(|| {
                 ConfigError(format!(
@@ -109,6 +115,11 @@ impl Sources {
             if name == "dkim" {
                 self.dkim = dkim::from_variable(key, &value)?;
                 continue;
+            }
+            if name == "limits" {
+                return Err(ConfigError(format!(
+                    "{key} cannot be used: limits stand in the settings file alone, each as a table [[limits]]; unset it"
+                )));
             }
             self.values.insert(name, Given { value: SecretString::from(value), called: key.to_owned() });
         }

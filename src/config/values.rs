@@ -48,6 +48,7 @@ pub(super) fn settings(sources: &Sources) -> Result<Settings, ConfigError> {
         inbound_domain: domain(sources, "inbound_domain")?,
         trusted_proxies: networks(sources)?,
         dkim: dkim::entries(&sources.dkim)?,
+        limits: sources.limits.clone(),
     })
 }
 

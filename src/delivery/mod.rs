@@ -15,6 +15,7 @@
 
 pub mod api;
 pub mod fate;
+pub mod limit;
 pub mod retry;
 pub mod rows;
 mod state;
