@@ -1,113 +1,87 @@
 //! A connection to the relay and the hand-over of one message after another.
 
-use std::error::Error as _;
-use std::panic::AssertUnwindSafe;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use futures_util::FutureExt as _;
-use lettre::Address;
-use lettre::transport::smtp::Error as SmtpError;
-use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
-use lettre::transport::smtp::client::AsyncSmtpConnection;
-use lettre::transport::smtp::commands::{Data, Mail, Rcpt, Rset};
-use lettre::transport::smtp::extension::{Extension, MailBodyParameter, MailParameter};
-use lettre::transport::smtp::response::Response;
-use secrecy::ExposeSecret as _;
-use tokio::time::{Instant, timeout, timeout_at};
+use metrics::Histogram;
 
-use super::handshake::{broken, open, timed_out};
+use super::Timeouts;
+use super::body::Body;
+use super::offer::Offer;
 use super::outcome::{Outcome, Phase, Reply};
-use super::stream::{Stream, Watch};
-use super::{Relay, Timeouts};
+use super::wire::{CHUNK, Fault, Leave, Tail, Wire};
 use crate::decision::Clearance;
+use crate::id::DeliveryId;
 use crate::message::Message;
 
-const LAPSED: &str = "the clearance lapsed";
-
-impl Relay {
-    /// Opens a connection: greeting, TLS, EHLO, AUTH.
-    ///
-    /// # Errors
-    /// [`Outcome::Deferred`] or [`Outcome::NotSent`], never `Refused`: what a relay says before MAIL speaks of this
-    /// program or its settings, and no message is to be given up for it.
-    pub async fn connect(&self) -> Result<Connection, Outcome> {
-        let socket = open(self).await?;
-        let (stream, watch) = Stream::new(socket, b"220 ready\r\n");
-        watch.listen();
-        let limit = self.timeouts.hello;
-        // A relay's malformed EHLO must not take the task down with it.
-        let hello =
-            AssertUnwindSafe(AsyncSmtpConnection::connect_with_transport(Box::new(stream), &self.helo))
-                .catch_unwind();
-        let mut smtp = match timeout(limit, hello).await {
-            Ok(Ok(Ok(smtp))) => smtp,
-            Ok(Ok(Err(error))) => return Err(before_mail(Phase::Hello, &error)),
-            Ok(Err(_)) => return Err(broken(Phase::Hello, "the relay's answer to EHLO makes no sense")),
-            Err(_) => return Err(timed_out(Phase::Hello, limit)),
-        };
-        let size = size_limit(&watch.heard());
-        if let Some((user, password)) = &self.target.login {
-            let credentials = Credentials::new(user.clone(), password.expose_secret().to_owned());
-            match timeout(limit, smtp.auth(DEFAULT_MECHANISMS, &credentials)).await {
-                Ok(Ok(response)) if response.has_code(235) => {}
-                Ok(Ok(response)) => {
-                    return Err(broken(
-                        Phase::Auth,
-                        &format!("the relay answered {} to AUTH", response.code()),
-                    ));
-                }
-                Ok(Err(error)) if error.is_client() => {
-                    return Err(broken(Phase::Auth, "the relay offers neither AUTH PLAIN nor AUTH LOGIN"));
-                }
-                Ok(Err(error)) => return Err(before_mail(Phase::Auth, &error)),
-                Err(_) => return Err(timed_out(Phase::Auth, limit)),
-            }
-        }
-        Ok(Connection { smtp: Some(smtp), watch, timeouts: self.timeouts, size, begun: 0, stale: false })
-    }
-}
-
-fn before_mail(phase: Phase, error: &SmtpError) -> Outcome {
-    match refusal(error) {
-        Some(reply) => Outcome::Deferred(phase, reply),
-        None => broken(phase, why(error)),
-    }
-}
-
-/// The largest message that EHLO's SIZE allows (RFC 1870), in octets.
-fn size_limit(heard: &[u8]) -> Option<usize> {
-    String::from_utf8_lossy(heard).lines().find_map(|line| {
-        let mut words = line.get(4..)?.split_whitespace();
-        words.next().filter(|word| word.eq_ignore_ascii_case("SIZE"))?;
-        words.next()?.parse().ok().filter(|&size| size > 0)
-    })
+/// A message and the right to hand it over.
+#[derive(Clone, Copy)]
+pub struct Parcel<'a> {
+    /// The message.
+    pub message: &'a Message,
+    /// The clearance of its delivery.
+    pub clearance: &'a Clearance,
 }
 
 /// An open connection to the relay. Dropping it hangs up.
 ///
-/// A refused message costs nothing but its RSET. After a 421, a time-out or a fault the connection is closed, and
+/// A refused message costs nothing but a RSET. After a 421, a time-out or a fault the connection is closed, and
 /// [`Connection::is_open`] says so; so does a hand-over whose future was dropped.
 pub struct Connection {
-    smtp: Option<AsyncSmtpConnection>,
-    watch: Watch,
+    wire: Option<Wire>,
+    offer: Offer,
     timeouts: Timeouts,
-    size: Option<usize>,
+    /// Whose envelope is out, its replies unread.
+    announced: Option<DeliveryId>,
+    /// The envelope at hand, or the one that is out.
+    envelope: String,
+    /// The envelope after it.
+    coming: String,
+    /// Whether a transaction was left open that the next one must end.
+    unfinished: bool,
+    /// Whether nothing may follow although the message at hand came to its end.
+    torn: bool,
     begun: u64,
     stale: bool,
+    envelope_seconds: Histogram,
+    body_seconds: Histogram,
 }
 
-/// How a step of a transaction ends it, and whether the connection survives.
+/// How a transaction ends without success.
 enum End {
-    /// The relay's answer ends the transaction; RSET and go on.
-    Answered(Outcome),
-    /// The connection is of no more use.
-    Closed(Outcome),
+    /// The relay's answer; and whether the connection is of use after it.
+    Answered(Outcome, bool),
+    /// The dialogue broke in this phase.
+    Broken(Phase, Fault),
 }
 
 impl Connection {
+    /// A connection that has said EHLO, and what was offered then.
+    pub(super) fn new(wire: Wire, offer: Offer, timeouts: Timeouts) -> Self {
+        Self {
+            wire: Some(wire),
+            offer,
+            timeouts,
+            announced: None,
+            envelope: String::new(),
+            coming: String::new(),
+            unfinished: false,
+            torn: false,
+            begun: 0,
+            stale: false,
+            envelope_seconds: metrics::histogram!(super::PHASE_SECONDS, "phase" => "envelope"),
+            body_seconds: metrics::histogram!(super::PHASE_SECONDS, "phase" => "body"),
+        }
+    }
+
     /// Whether another message may go over it.
     pub fn is_open(&self) -> bool {
-        self.smtp.is_some()
+        self.wire.is_some()
+    }
+
+    /// The delivery whose envelope is out and whose body is not. The next hand-over must be its own: the only other way
+    /// to be rid of it is to drop the connection, since DATA has no RSET. When the connection closes there is none.
+    pub fn announced(&self) -> Option<DeliveryId> {
+        self.announced
     }
 
     /// Whether a hand-over over it was begun before the last one.
@@ -115,288 +89,263 @@ impl Connection {
         self.begun > 1
     }
 
-    /// Whether the last hand-over failed only because the relay had closed a connection that was used before, as
-    /// relays do after some time or some messages. The outcome is then `NotSent` or `Deferred` (421) in phase
-    /// `MailFrom`; it counts as no attempt, and the message may go over a new connection at once.
+    /// Whether the last hand-over failed only because a connection that was used before was closed, as relays do after
+    /// some time or some messages. The outcome is then `NotSent`, or `Deferred` (421) in phase `MailFrom`; it counts as
+    /// no attempt, and the message may go over a new connection at once.
     pub fn is_stale(&self) -> bool {
         self.stale
     }
 
-    /// Hands one message over, if its clearance is valid right before the envelope and right before the body.
+    /// Hands `this` over, if its clearance is valid right before the envelope and right before the body.
+    ///
+    /// The envelope of `next` rides in the same write as the body and the final dot of `this`, if the relay offers
+    /// PIPELINING (RFC 2920 §3.1), its clearance is valid right then, and nothing speaks against it beforehand;
+    /// [`Connection::announced`] tells. A following call whose `this` is that delivery, with the same message, reads the
+    /// replies to that envelope first and goes on with the body. If the connection is closed before, that delivery
+    /// surely was not sent.
     ///
     /// A dropped future closes the connection; whether the message was taken over is then unknown.
-    pub async fn hand_over(&mut self, message: &Message, clearance: &Clearance) -> Outcome {
-        let Some(mut smtp) = self.smtp.take() else {
-            return broken(Phase::MailFrom, "the connection is closed");
+    pub async fn hand_over(&mut self, this: Parcel<'_>, next: Option<Parcel<'_>>) -> Outcome {
+        self.stale = false;
+        let announced = self.announced.take();
+        let Some(mut wire) = self.wire.take() else {
+            self.stale = true;
+            return Outcome::NotSent(Phase::MailFrom, "the connection is closed".to_owned());
         };
-        let (from, to, parameters) = match self.envelope(&smtp, message) {
-            Ok(envelope) => envelope,
-            Err(outcome) => {
-                self.smtp = Some(smtp);
+        let delivery = this.clearance.delivery();
+        if let Some(announced) = announced {
+            let laid = self.offer.lay(this.message, delivery, &mut self.coming);
+            if announced != delivery || laid.is_err() || self.coming != self.envelope {
+                self.stale = true;
+                return Outcome::NotSent(
+                    Phase::MailFrom,
+                    "the envelope of another message is out".to_owned(),
+                );
+            }
+        } else {
+            let laid = self.offer.lay(this.message, delivery, &mut self.envelope);
+            if let Err(outcome) = laid {
+                self.wire = Some(wire);
                 return outcome;
             }
-        };
-        if !clearance.is_valid() {
-            self.smtp = Some(smtp);
-            return broken(Phase::MailFrom, LAPSED);
+            if !this.clearance.is_valid() {
+                self.wire = Some(wire);
+                return Outcome::NotSent(Phase::MailFrom, Fault::Lapsed.words());
+            }
         }
         self.begun += 1;
-        self.watch.guard(clearance.until());
-        let done = self.transact(&mut smtp, from, to, parameters, message, clearance).await;
-        self.watch.release();
-        match done {
-            Ok(reply) => {
-                self.smtp = Some(smtp);
-                Outcome::Sent(reply)
+        self.torn = false;
+        let (outcome, open) = match self.transact(&mut wire, this, next, announced.is_some()).await {
+            Ok(reply) => (Outcome::Sent(reply), true),
+            Err(End::Answered(outcome, open)) => {
+                let closing =
+                    matches!(&outcome, Outcome::Deferred(Phase::MailFrom, reply) if reply.code == 421);
+                self.stale = closing && self.begun > 1;
+                (outcome, open)
             }
-            Err(End::Answered(outcome)) => {
-                let phase = match &outcome {
-                    Outcome::Refused(phase, _) | Outcome::Deferred(phase, _) => *phase,
-                    _ => Phase::MailFrom,
-                };
-                // After the message itself was refused there is nothing to reset.
-                if phase == Phase::FinalDot || self.reset(&mut smtp).await {
-                    self.smtp = Some(smtp);
-                }
-                outcome
+            Err(End::Broken(phase, fault)) => {
+                self.stale = self.begun > 1 && phase < Phase::FinalDot && fault != Fault::Lapsed;
+                let became = if phase == Phase::FinalDot { Outcome::Unknown } else { Outcome::NotSent };
+                (became(phase, fault.words()), false)
             }
-            Err(End::Closed(outcome)) => {
-                self.stale = self.begun > 1
-                    && !self.watch.lapsed()
-                    && matches!(
-                        outcome,
-                        Outcome::NotSent(Phase::MailFrom, _) | Outcome::Deferred(Phase::MailFrom, _)
-                    );
-                outcome
-            }
+        };
+        if open && !self.torn {
+            self.wire = Some(wire);
+        } else {
+            self.announced = None;
         }
+        outcome
     }
 
     /// Takes leave. Whether the relay answers does not matter any more.
     pub async fn quit(mut self) {
-        if let Some(mut smtp) = self.smtp.take() {
-            let _ = timeout(self.timeouts.farewell, smtp.quit()).await;
+        let Some(mut wire) = self.wire.take() else { return };
+        // Between DATA and its body a QUIT would be a line of the body.
+        if self.announced.is_some() {
+            return;
         }
-    }
-
-    /// What can be told without asking the relay.
-    fn envelope(
-        &self,
-        smtp: &AsyncSmtpConnection,
-        message: &Message,
-    ) -> Result<(Address, Address, Vec<MailParameter>), Outcome> {
-        let refuse = |phase, code, text| Err(Outcome::Refused(phase, Reply::new(code, text)));
-        let Some(from) = address(&message.envelope_from) else {
-            return refuse(Phase::MailFrom, 553, "5.1.7 the envelope sender is not usable");
-        };
-        let Some(to) = address(&message.envelope_to) else {
-            return refuse(Phase::RcptTo, 553, "5.1.3 the address is not usable");
-        };
-        let server = smtp.server_info();
-        let mut parameters = Vec::new();
-        if !(message.envelope_from.is_ascii() && message.envelope_to.is_ascii()) {
-            if !server.supports_feature(Extension::SmtpUtfEight) {
-                return refuse(
-                    Phase::RcptTo,
-                    553,
-                    "5.6.7 the address needs SMTPUTF8, which the relay does not offer",
-                );
-            }
-            parameters.push(MailParameter::SmtpUtfEight);
+        wire.out.extend_from_slice(b"QUIT\r\n");
+        if wire.send(Leave::default(), self.timeouts.farewell).await.is_ok() {
+            let _ = wire.reply(self.timeouts.farewell).await;
         }
-        if !message.bytes.is_ascii() {
-            if !server.supports_feature(Extension::EightBitMime) {
-                return refuse(
-                    Phase::MailFrom,
-                    554,
-                    "5.6.3 the message needs 8BITMIME, which the relay does not offer",
-                );
-            }
-            parameters.push(MailParameter::Body(MailBodyParameter::EightBitMime));
-        }
-        if let Some(limit) = self.size {
-            if message.bytes.len() > limit {
-                return refuse(Phase::MailFrom, 552, "5.3.4 the message is larger than the relay takes");
-            }
-            parameters.push(MailParameter::Size(message.bytes.len()));
-        }
-        if !has_whole_lines(&message.bytes) {
-            return refuse(
-                Phase::Body,
-                554,
-                "5.6.0 the message has a CR or LF outside a line's end, or a NUL",
-            );
-        }
-        Ok((from, to, parameters))
     }
 
     async fn transact(
-        &self,
-        smtp: &mut AsyncSmtpConnection,
-        from: Address,
-        to: Address,
-        parameters: Vec<MailParameter>,
-        message: &Message,
-        clearance: &Clearance,
+        &mut self,
+        wire: &mut Wire,
+        this: Parcel<'_>,
+        next: Option<Parcel<'_>>,
+        announced: bool,
     ) -> Result<Reply, End> {
-        let Timeouts { mail, rcpt, data, .. } = self.timeouts;
-        let said = timeout(mail, smtp.command(Mail::new(Some(from), parameters))).await;
-        self.step(Phase::MailFrom, 250..=250, mail, said)?;
-        let said = timeout(rcpt, smtp.command(Rcpt::new(to, Vec::new()))).await;
-        self.step(Phase::RcptTo, 250..=252, rcpt, said)?;
-        let said = timeout(data, smtp.command(Data)).await;
-        self.step(Phase::Data, 354..=354, data, said)?;
-        // After 354 there is no RSET: too late means to hang up.
-        if !clearance.is_valid() {
-            return Err(End::Closed(broken(Phase::Body, LAPSED)));
+        let began = Instant::now();
+        if announced {
+            self.hear_envelope(wire, this).await?;
+        } else if self.offer.pipelining {
+            self.say_envelope(wire, this).await?;
+            self.hear_envelope(wire, this).await?;
+        } else {
+            self.ask_envelope(wire, this).await?;
         }
-        let (said, limit) = self.write_body(smtp, &message.bytes).await;
-        let phase = if self.watch.final_dot().is_some() { Phase::FinalDot } else { Phase::Body };
-        self.step(phase, 250..=250, limit, said)
+        let told = Instant::now();
+        self.envelope_seconds.record(told.duration_since(began).as_secs_f64());
+        let done = self.hand_body(wire, this, next).await;
+        self.body_seconds.record(told.elapsed().as_secs_f64());
+        done
     }
 
-    /// Writes body and final dot and waits for the answer, as long as octets go out.
-    async fn write_body(
-        &self,
-        smtp: &mut AsyncSmtpConnection,
-        bytes: &[u8],
-    ) -> (Result<Result<Response, SmtpError>, tokio::time::error::Elapsed>, Duration) {
-        // Lettre puts a line's end before the final dot.
-        let bytes = bytes.strip_suffix(b"\r\n").unwrap_or(bytes);
-        self.watch.body_begins();
-        let deadline = |watch: &Watch| match watch.final_dot() {
-            Some(at) => (at + self.timeouts.final_dot, self.timeouts.final_dot),
-            None => (watch.last_write() + self.timeouts.block, self.timeouts.block),
-        };
-        let mut sending = std::pin::pin!(smtp.message(bytes));
-        loop {
-            let (end, limit) = deadline(&self.watch);
-            let said = timeout_at(end, &mut sending).await;
-            if said.is_err() && deadline(&self.watch).0 > Instant::now() {
-                continue;
-            }
-            return (said, limit);
+    /// Writes the whole envelope, and before it the RSET that is due.
+    async fn say_envelope(&mut self, wire: &mut Wire, this: Parcel<'_>) -> Result<(), End> {
+        let reset = std::mem::take(&mut self.unfinished);
+        if reset {
+            wire.out.extend_from_slice(b"RSET\r\n");
         }
+        wire.out.extend_from_slice(self.envelope.as_bytes());
+        self.send(wire, this, Phase::MailFrom).await?;
+        if reset { self.hear_reset(wire).await } else { Ok(()) }
     }
 
-    /// What an answer means. Lettre takes every 2yz and 3yz for success; here only `wanted` is.
-    fn step(
-        &self,
-        phase: Phase,
-        wanted: std::ops::RangeInclusive<u16>,
-        limit: Duration,
-        said: Result<Result<Response, SmtpError>, tokio::time::error::Elapsed>,
-    ) -> Result<Reply, End> {
-        let lost = |why: &str| {
-            if phase == Phase::FinalDot {
-                Err(End::Closed(Outcome::Unknown(phase, why.to_owned())))
-            } else {
-                Err(End::Closed(broken(phase, if self.watch.lapsed() { LAPSED } else { why })))
-            }
-        };
-        match said {
-            Ok(Ok(response)) if wanted.contains(&u16::from(response.code())) => {
-                let text: Vec<&str> = response.message().collect();
-                Ok(Reply::new(response.code().into(), &text.join(" ")))
-            }
-            Ok(Ok(response)) => {
-                lost(&format!("the relay answered {}, which makes no sense there", response.code()))
-            }
-            Ok(Err(error)) => match refusal(&error) {
-                Some(reply) => {
-                    let closing = reply.code == 421;
-                    let outcome = Outcome::of_refusal(phase, reply);
-                    Err(if closing || phase == Phase::Body {
-                        End::Closed(outcome)
-                    } else {
-                        End::Answered(outcome)
-                    })
+    /// Reads the replies to MAIL, RCPT and DATA that went out together: all three, whatever the first ones say.
+    async fn hear_envelope(&mut self, wire: &mut Wire, this: Parcel<'_>) -> Result<(), End> {
+        let steps = self.steps();
+        let mut refused: Option<Outcome> = None;
+        let mut accepted = [false; 3];
+        for ((phase, wanted, limit), accepted) in steps.into_iter().zip(&mut accepted) {
+            match hear(wire, phase, wanted, limit).await {
+                Ok(_) => *accepted = true,
+                Err(End::Answered(outcome, true)) => {
+                    refused.get_or_insert(outcome);
                 }
-                None => lost(why(&error)),
-            },
-            Err(_) => lost(&format!("no answer from the relay within {limit:?}")),
+                // What was said of this message before stands, whatever came over the connection then.
+                Err(end) => return Err(refused.map_or(end, |outcome| End::Answered(outcome, false))),
+            }
+        }
+        match (refused, accepted) {
+            (None, _) => Ok(()),
+            (Some(outcome), [mail, _, false]) => {
+                self.unfinished = mail;
+                Err(End::Answered(outcome, true))
+            }
+            // The relay waits for a message that is for nobody: an empty one (RFC 2920 §3.1).
+            (Some(outcome), [_, false, true]) => {
+                let open = self.hand_nothing(wire, this).await;
+                Err(End::Answered(outcome, open))
+            }
+            // A recipient without a sender: whatever is said now might go there.
+            (Some(outcome), [_, true, true]) => Err(End::Answered(outcome, false)),
         }
     }
 
-    async fn reset(&self, smtp: &mut AsyncSmtpConnection) -> bool {
-        let said = timeout(self.timeouts.farewell, smtp.command(Rset)).await;
-        matches!(said, Ok(Ok(response)) if response.has_code(250))
-    }
-}
-
-/// The reply in a lettre error, if a reply it is.
-fn refusal(error: &SmtpError) -> Option<Reply> {
-    let code = u16::from(error.status()?);
-    let text = error.source().map(ToString::to_string).unwrap_or_default();
-    Some(Reply::new(code, &text))
-}
-
-/// Why a dialogue broke. Lettre's own words may repeat what the relay said, and with it an address.
-fn why(error: &SmtpError) -> &'static str {
-    use std::io::ErrorKind;
-    let kind =
-        error.source().and_then(|source| source.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
-    match kind {
-        Some(ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof) => {
-            "the relay hung up"
+    /// One command, one reply, as a relay wants it that offers no PIPELINING.
+    async fn ask_envelope(&mut self, wire: &mut Wire, this: Parcel<'_>) -> Result<(), End> {
+        if std::mem::take(&mut self.unfinished) {
+            wire.out.extend_from_slice(b"RSET\r\n");
+            self.send(wire, this, Phase::MailFrom).await?;
+            self.hear_reset(wire).await?;
         }
-        Some(ErrorKind::ConnectionAborted | ErrorKind::NotConnected) => "the connection was lost",
-        Some(ErrorKind::Other) => "the relay said more than it was asked, or the connection failed",
-        Some(_) => "the connection failed",
-        None if error.is_response() => "the relay hung up or did not answer in SMTP",
-        None => "the dialogue broke",
+        let envelope = std::mem::take(&mut self.envelope);
+        for (command, (phase, wanted, limit)) in envelope.split_inclusive('\n').zip(self.steps()) {
+            wire.out.extend_from_slice(command.as_bytes());
+            self.send(wire, this, phase).await?;
+            let heard = hear(wire, phase, wanted, limit).await;
+            self.unfinished = phase != Phase::MailFrom && matches!(heard, Err(End::Answered(_, true)));
+            heard?;
+        }
+        self.envelope = envelope;
+        Ok(())
     }
-}
 
-/// An address as an SMTP argument: nothing that could end the argument or the line.
-fn address(text: &str) -> Option<Address> {
-    let (local, domain) = text.rsplit_once('@')?;
-    let clean = |part: &str| {
-        !part.is_empty()
-            && part.chars().all(|c| !c.is_control() && !c.is_whitespace() && !matches!(c, '<' | '>'))
-    };
-    (clean(local) && clean(domain) && domain.is_ascii()).then(|| Address::new_dangerous(local, domain))
-}
+    fn steps(&self) -> [(Phase, Wanted, Duration); 3] {
+        let Timeouts { mail, rcpt, data, .. } = self.timeouts;
+        [
+            (Phase::MailFrom, Wanted::Done, mail),
+            (Phase::RcptTo, Wanted::Done, rcpt),
+            (Phase::Data, Wanted::GoOn, data),
+        ]
+    }
 
-/// Whether every CR and LF is part of a CRLF and there is no NUL: anything else is read differently by different
-/// servers, which is how one message becomes two.
-fn has_whole_lines(bytes: &[u8]) -> bool {
-    let mut before = 0;
-    for &byte in bytes {
-        if byte == 0 || (byte == b'\n') != (before == b'\r') {
+    async fn hear_reset(&self, wire: &mut Wire) -> Result<(), End> {
+        match wire.reply(self.timeouts.farewell).await {
+            Ok(250) => Ok(()),
+            Ok(code) => Err(End::Broken(Phase::MailFrom, Fault::Odd(code))),
+            Err(fault) => Err(End::Broken(Phase::MailFrom, fault)),
+        }
+    }
+
+    /// Writes what was laid ready before the body.
+    async fn send(&self, wire: &mut Wire, this: Parcel<'_>, phase: Phase) -> Result<(), End> {
+        let sent = if wire.has_unread() {
+            Err(Fault::Unasked)
+        } else {
+            wire.send(Leave { own: Some(this.clearance), next: None }, self.timeouts.block).await
+        };
+        sent.map(drop).map_err(|fault| End::Broken(phase, fault))
+    }
+
+    /// Ends a message that has no recipient; whether the connection is of use after it.
+    async fn hand_nothing(&self, wire: &mut Wire, this: Parcel<'_>) -> bool {
+        wire.out.extend_from_slice(b".\r\n");
+        if self.send(wire, this, Phase::Body).await.is_err() {
             return false;
         }
-        before = byte;
+        let code = wire.reply(self.timeouts.final_dot).await;
+        matches!(code, Ok(code) if code != 421 && !(300..400).contains(&code))
     }
-    before != b'\r'
+
+    /// Writes the body, its final dot and the next envelope, and reads what the relay says to the message.
+    async fn hand_body(
+        &mut self,
+        wire: &mut Wire,
+        this: Parcel<'_>,
+        next: Option<Parcel<'_>>,
+    ) -> Result<Reply, End> {
+        let mut body = Body::new(&this.message.bytes);
+        while !body.lay(CHUNK, &mut wire.out) {
+            self.send(wire, this, Phase::Body).await?;
+        }
+        if wire.has_unread() {
+            // A reply to nothing would be taken for the reply to the message.
+            return Err(End::Broken(Phase::Body, Fault::Unasked));
+        }
+        let mut leave = Leave { own: Some(this.clearance), next: None };
+        if let Some(next) = next
+            && self.offer.pipelining
+            && self.offer.lay(next.message, next.clearance.delivery(), &mut self.coming).is_ok()
+        {
+            leave.next = Some((next.clearance, wire.out.len()));
+            wire.out.extend_from_slice(self.coming.as_bytes());
+        }
+        let sent = wire.send(leave, self.timeouts.block).await;
+        // From the first write that holds the final dot on the relay may have the message.
+        let phase = if wire.began() { Phase::FinalDot } else { Phase::Body };
+        match sent {
+            Ok(Tail::Written) => {
+                self.announced = next.map(|next| next.clearance.delivery());
+                std::mem::swap(&mut self.envelope, &mut self.coming);
+            }
+            Ok(Tail::Withheld) => {}
+            Ok(Tail::Torn) => self.torn = true,
+            Err(fault) => return Err(End::Broken(phase, fault)),
+        }
+        let code = hear(wire, Phase::FinalDot, Wanted::Done, self.timeouts.final_dot).await?;
+        Ok(wire.said(code))
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// What a command asks for. Any other 2yz or 3yz is a reply to something else.
+#[derive(Clone, Copy)]
+enum Wanted {
+    /// 25z.
+    Done,
+    /// 354.
+    GoOn,
+}
 
-    #[test]
-    fn only_whole_lines_are_handed_over() {
-        assert!(has_whole_lines(b"a\r\n\r\n.b\r\n"));
-        assert!(has_whole_lines(b"no line's end"));
-        for bad in [&b"a\nb"[..], b"a\rb", b"a\r", b"\n.\r\n", b"a\r\r\n", b"a\0b"] {
-            assert!(!has_whole_lines(bad), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn an_address_never_ends_its_command() {
-        assert!(address("a@b.example").is_some());
-        assert!(address("josé@b.example").is_some());
-        for bad in ["a", "@b", "a@", "a>@b", "a b@c", "a\r\nDATA@b", "a@bücher.example"] {
-            assert!(address(bad).is_none(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn size_is_read_from_ehlo() {
-        assert_eq!(size_limit(b"250-me\r\n250-size 2000\r\n250 HELP\r\n"), Some(2000));
-        assert_eq!(size_limit(b"250-me\r\n250 SIZE\r\n"), None);
-        assert_eq!(size_limit(b"250-me\r\n250 SIZE 0\r\n"), None);
+/// Reads a reply and tells what it means in this phase.
+async fn hear(wire: &mut Wire, phase: Phase, wanted: Wanted, limit: Duration) -> Result<u16, End> {
+    let code = wire.reply(limit).await.map_err(|fault| End::Broken(phase, fault))?;
+    match (wanted, code) {
+        (Wanted::Done, 250..=259) | (Wanted::GoOn, 354) => Ok(code),
+        (_, 400..) => Err(End::Answered(Outcome::of_refusal(phase, wire.said(code)), code != 421)),
+        _ => Err(End::Broken(phase, Fault::Odd(code))),
     }
 }

@@ -15,24 +15,32 @@
 //! where it is named, the certificate is checked, and what was said in clear before the handshake is not believed.
 //! Addresses, credentials and bodies are never logged.
 
+mod body;
 mod dialogue;
 mod handshake;
+mod offer;
 mod outcome;
-mod stream;
+mod replies;
+mod socket;
 mod url;
+mod wire;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use dialogue::Connection;
+pub use dialogue::{Connection, Parcel};
 pub use outcome::{Outcome, Phase, Reply};
 pub use url::RelayUrlError;
 
-use lettre::transport::smtp::extension::ClientId;
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 use url::{Security, Target};
+
+/// Metric: how long the phases of a dialogue took. `connect`, `greeting` (TLS with the former), `hello` (EHLO, STARTTLS,
+/// AUTH) for a connection; `envelope` (MAIL, RCPT, DATA) and `body` (up to the answer to the message) for a message.
+const PHASE_SECONDS: &str = "tidings_smtp_phase_seconds";
 
 /// How long each step of a dialogue may take. The defaults are those of RFC 5321 §4.5.3.2 where it names one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +103,8 @@ impl Timeouts {
 #[derive(Clone)]
 pub struct Relay {
     target: Arc<Target>,
-    helo: ClientId,
+    /// What EHLO says.
+    helo: Arc<str>,
     timeouts: Timeouts,
     /// The authorities trusted; empty over clear text.
     roots: Arc<RootCertStore>,
@@ -119,7 +128,7 @@ impl Relay {
         let roots = if target.security == Security::Plain { RootCertStore::empty() } else { trusted_roots() };
         let mut relay = Self {
             target: Arc::new(target),
-            helo: client_id(helo_name),
+            helo: helo(helo_name).into(),
             timeouts,
             roots: Arc::new(roots),
             tls: None,
@@ -164,15 +173,14 @@ fn trusted_roots() -> RootCertStore {
     roots
 }
 
-fn client_id(name: &str) -> ClientId {
-    use std::net::IpAddr;
+/// A name as EHLO's argument: an address in brackets, or a name that keeps its command one line.
+fn helo(name: &str) -> String {
     match name.parse() {
-        Ok(IpAddr::V4(ip)) => ClientId::Ipv4(ip),
-        Ok(IpAddr::V6(ip)) => ClientId::Ipv6(ip),
+        Ok(IpAddr::V4(ip)) => format!("[{ip}]"),
+        Ok(IpAddr::V6(ip)) => format!("[IPv6:{ip}]"),
         Err(_) => {
-            // The name goes into a command line: keep it one.
             let name: String = name.chars().filter(|c| c.is_ascii_graphic()).take(255).collect();
-            ClientId::Domain(if name.is_empty() { "localhost".to_owned() } else { name })
+            if name.is_empty() { "localhost".to_owned() } else { name }
         }
     }
 }

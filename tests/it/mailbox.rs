@@ -7,7 +7,7 @@ use tidings::decision::{Class, Facts, Lease, decide};
 use tidings::id::{DeliveryId, LeaseToken};
 use tidings::mailbox::Mailbox;
 use tidings::message::Message;
-use tidings::relay::{Outcome, Relay, Timeouts};
+use tidings::relay::{Outcome, Parcel, Relay, Timeouts};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -320,7 +320,7 @@ async fn what_the_relay_client_hands_over_arrives_octet_by_octet_and_at_once() {
         };
         let lease = Lease { delivery: DeliveryId::new(), token: LeaseToken::new(), until: until.clone() };
         let clearance = decide(Class::Service, &Facts::default(), lease).unwrap();
-        let outcome = connection.hand_over(&message, &clearance).await;
+        let outcome = connection.hand_over(Parcel { message: &message, clearance: &clearance }, None).await;
         assert!(matches!(outcome, Outcome::Sent(_)), "{outcome:?}");
         assert_eq!(mailbox.find(n as u64 + 1).unwrap().bytes, message.bytes);
     }

@@ -9,7 +9,7 @@ use tidings::clock::{Deadline, Instant};
 use tidings::decision::{Class, Clearance, Facts, Lease, decide};
 use tidings::id::{DeliveryId, LeaseToken};
 use tidings::message::Message;
-use tidings::relay::{Connection, Outcome, Phase, Relay, Timeouts};
+use tidings::relay::{Connection, Outcome, Parcel, Phase, Relay, Timeouts};
 use tokio_rustls::TlsAcceptor;
 
 use crate::harness::{Act, Gate, Options, SmtpServer, Stage, Transaction};
@@ -43,13 +43,17 @@ async fn connect(server: &SmtpServer, step: Duration) -> Connection {
     relay(server, step).connect().await.unwrap_or_else(|outcome| panic!("{outcome:?}"))
 }
 
+async fn give(connection: &mut Connection, message: &Message, clearance: &Clearance) -> Outcome {
+    connection.hand_over(Parcel { message, clearance }, None).await
+}
+
 /// What becomes of one message on a new connection when the server acts so, and whether the connection survives.
 async fn outcome_of(stage: Stage, act: Act, step: Duration) -> (Outcome, bool) {
     let server = SmtpServer::start().await;
     server.on(stage, act);
     match relay(&server, step).connect().await {
         Ok(mut connection) => {
-            let outcome = connection.hand_over(&message("a@b.example", "hello"), &cleared()).await;
+            let outcome = give(&mut connection, &message("a@b.example", "hello"), &cleared()).await;
             assert!(!connection.is_stale(), "a fresh connection is never stale");
             (outcome, connection.is_open())
         }
@@ -78,7 +82,7 @@ async fn a_message_arrives_as_it_was_written() {
     let mut connection = connect(&server, LONG).await;
     let bodies = [".", "..", ".\r\n.", "\r\n.\r\nQUIT", "plain", "", ".\r\n\r\n..\r\n", "ends twice\r\n"];
     for body in bodies {
-        let outcome = connection.hand_over(&message("a@b.example", body), &cleared()).await;
+        let outcome = give(&mut connection, &message("a@b.example", body), &cleared()).await;
         assert!(matches!(&outcome, Outcome::Sent(reply) if reply.code == 250), "{outcome:?}");
     }
     connection.quit().await;
@@ -161,7 +165,7 @@ async fn a_relay_that_stops_reading_a_long_body_surely_did_not_take_it() {
     server.on(Stage::Body, Act::Stall(gate.clone()));
     let mut connection = connect(&server, SHORT).await;
     let body = "a line of some length\r\n".repeat(1_000_000);
-    let outcome = connection.hand_over(&message("a@b.example", &body), &cleared()).await;
+    let outcome = give(&mut connection, &message("a@b.example", &body), &cleared()).await;
     assert!(matches!(outcome, Outcome::NotSent(Phase::Body, _)), "{outcome:?}");
     assert!(!connection.is_open());
     gate.open();
@@ -205,7 +209,7 @@ async fn sloppy_answers_are_understood() {
         }
         server.on(Stage::Ehlo, Act::raw("250-relay.test\r\n250- \r\n250-\t\r\n250 SIZE 100000\n"));
         let mut connection = connect(&server, LONG).await;
-        let outcome = connection.hand_over(&message("a@b.example", "hello"), &cleared()).await;
+        let outcome = give(&mut connection, &message("a@b.example", "hello"), &cleared()).await;
         assert!(matches!(&outcome, Outcome::Sent(reply) if reply.code == 250), "{raw:?}: {outcome:?}");
     }
     for raw in ["nonsense\r\n", "999 x\r\n", "\u{0}\r\n", "250-a\r\n550 b\r\n"] {
@@ -229,7 +233,7 @@ async fn a_connection_survives_refusals() {
             2 => ("spam@b.example", "refused"),
             _ => ("here@b.example", "sent"),
         };
-        let outcome = connection.hand_over(&message(to, "hello"), &cleared()).await;
+        let outcome = give(&mut connection, &message(to, "hello"), &cleared()).await;
         let became = match outcome {
             Outcome::Sent(_) => "sent",
             Outcome::Refused(..) => "refused",
@@ -250,13 +254,13 @@ async fn a_relay_that_closes_after_some_messages_costs_no_attempt() {
     let mut stale = 0;
     for n in 0..10 {
         let message = message(&format!("{n}@b.example"), "hello");
-        let mut outcome = connection.hand_over(&message, &cleared()).await;
+        let mut outcome = give(&mut connection, &message, &cleared()).await;
         if connection.is_stale() {
             assert!(matches!(outcome, Outcome::NotSent(Phase::MailFrom, _)), "{outcome:?}");
             assert!(connection.was_reused() && !connection.is_open());
             stale += 1;
             connection = relay.connect().await.unwrap_or_else(|outcome| panic!("{outcome:?}"));
-            outcome = connection.hand_over(&message, &cleared()).await;
+            outcome = give(&mut connection, &message, &cleared()).await;
         }
         assert!(matches!(outcome, Outcome::Sent(_)), "{outcome:?}");
     }
@@ -269,8 +273,8 @@ async fn an_idle_connection_closed_with_421_is_stale() {
     let server = SmtpServer::start().await;
     server.on(Stage::Mail, Act::reply_and_hang_up(421, "4.4.2 idle for too long")).skip(1);
     let mut connection = connect(&server, LONG).await;
-    connection.hand_over(&message("a@b.example", "hello"), &cleared()).await;
-    let outcome = connection.hand_over(&message("b@b.example", "hello"), &cleared()).await;
+    give(&mut connection, &message("a@b.example", "hello"), &cleared()).await;
+    let outcome = give(&mut connection, &message("b@b.example", "hello"), &cleared()).await;
     assert!(matches!(outcome, Outcome::Deferred(Phase::MailFrom, _)), "{outcome:?}");
     assert!(connection.is_stale());
 }
@@ -280,7 +284,7 @@ async fn a_clearance_that_lapsed_stops_the_envelope_and_keeps_the_connection() {
     let server = SmtpServer::start().await;
     let mut connection = connect(&server, LONG).await;
     let lapsed = cleared_until(&Deadline::at(Instant::now()));
-    let outcome = connection.hand_over(&message("a@b.example", "hello"), &lapsed).await;
+    let outcome = give(&mut connection, &message("a@b.example", "hello"), &lapsed).await;
     assert!(
         matches!(&outcome, Outcome::NotSent(Phase::MailFrom, why) if why.contains("lapsed")),
         "{outcome:?}"
@@ -299,7 +303,7 @@ async fn a_clearance_that_lapses_before_the_body_stops_the_body() {
         let until = Deadline::at(Instant::now().plus(LONG));
         let clearance = cleared_until(&until);
         let message = message("a@b.example", "hello");
-        let (outcome, ()) = tokio::join!(connection.hand_over(&message, &clearance), async {
+        let (outcome, ()) = tokio::join!(give(&mut connection, &message, &clearance), async {
             gate.reached().await;
             until.move_to(Instant::now());
             gate.open();
@@ -322,7 +326,7 @@ async fn a_clearance_that_lapses_within_the_body_keeps_the_final_dot_back() {
     let until = Deadline::at(Instant::now().plus(LONG));
     let clearance = cleared_until(&until);
     let message = message("a@b.example", &"a line of some length\r\n".repeat(1_000_000));
-    let (outcome, ()) = tokio::join!(connection.hand_over(&message, &clearance), async {
+    let (outcome, ()) = tokio::join!(give(&mut connection, &message, &clearance), async {
         gate.reached().await;
         until.move_to(Instant::now());
         gate.open();
@@ -341,7 +345,7 @@ async fn a_dropped_hand_over_closes_the_connection() {
     let message = message("a@b.example", "hello");
     let clearance = cleared();
     tokio::select! {
-        outcome = connection.hand_over(&message, &clearance) => panic!("{outcome:?}"),
+        outcome = give(&mut connection, &message, &clearance) => panic!("{outcome:?}"),
         () = gate.reached() => {}
     }
     assert!(!connection.is_open());
@@ -352,7 +356,7 @@ async fn what_the_relay_cannot_take_is_refused_without_asking() {
     let server = SmtpServer::with(Options { extensions: vec!["SIZE 1000"], ..Options::default() }).await;
     let mut connection = connect(&server, LONG).await;
     let mut check = async |message: Message, code: u16, enhanced: &str| {
-        let outcome = connection.hand_over(&message, &cleared()).await;
+        let outcome = give(&mut connection, &message, &cleared()).await;
         let Outcome::Refused(_, reply) = outcome else { panic!("{outcome:?}") };
         assert_eq!((reply.code, reply.enhanced.as_deref()), (code, Some(enhanced)));
         assert!(connection.is_open());
@@ -369,7 +373,7 @@ async fn an_address_beyond_ascii_goes_to_a_relay_that_offers_smtputf8() {
     let server =
         SmtpServer::with(Options { extensions: vec!["8BITMIME", "SMTPUTF8"], ..Options::default() }).await;
     let mut connection = connect(&server, LONG).await;
-    let outcome = connection.hand_over(&message("josé@b.example", "grüße"), &cleared()).await;
+    let outcome = give(&mut connection, &message("josé@b.example", "grüße"), &cleared()).await;
     assert!(matches!(outcome, Outcome::Sent(_)), "{outcome:?}");
     assert_eq!(server.messages()[0].recipient(), "josé@b.example");
     assert_eq!(server.messages()[0].mail_parameters, "SMTPUTF8 BODY=8BITMIME");
@@ -414,7 +418,7 @@ async fn tls_and_starttls_carry_login_and_mail() {
         let server = SmtpServer::with(options).await;
         let relay = over(scheme, "localhost", &server).trusting(authority.clone()).unwrap();
         let mut connection = relay.connect().await.unwrap_or_else(|outcome| panic!("{outcome:?}"));
-        let outcome = connection.hand_over(&message("a@b.example", "hello"), &cleared()).await;
+        let outcome = give(&mut connection, &message("a@b.example", "hello"), &cleared()).await;
         assert!(matches!(outcome, Outcome::Sent(_)), "{outcome:?}");
         connection.quit().await;
         let lines = server.lines(0);

@@ -21,7 +21,7 @@ use crate::id::ContentId;
 use crate::message::{Addressee, Compiled, Message, Sender, compose};
 use crate::opt_out::rows::{Wanted, facts_of};
 use crate::recipient;
-use crate::relay::{Connection, Outcome, Phase, Relay};
+use crate::relay::{Connection, Outcome, Parcel, Phase, Relay};
 
 /// Compiled contents kept at most; the next one after that starts afresh.
 const CONTENTS_KEPT: usize = 256;
@@ -48,6 +48,12 @@ struct Cleared {
     clearance: Clearance,
     message: Message,
     date: Timestamp,
+}
+
+impl Cleared {
+    fn parcel(&self) -> Parcel<'_> {
+        Parcel { message: &self.message, clearance: &self.clearance }
+    }
 }
 
 impl Desk {
@@ -167,7 +173,7 @@ impl Desk {
                 return Some(open);
             }
         }
-        let mut outcome = open.hand_over(&cleared.message, &cleared.clearance).await;
+        let mut outcome = open.hand_over(cleared.parcel(), None).await;
         if open.is_stale()
             && let Ok(fresh) = self.relay.connect().await
         {
@@ -175,7 +181,7 @@ impl Desk {
             // As above: it may have taken long, and not an octet of this message was taken.
             match self.judge(job).await {
                 Ok(Verdict::Cleared(again)) => {
-                    outcome = open.hand_over(&again.message, &again.clearance).await;
+                    outcome = open.hand_over(again.parcel(), None).await;
                 }
                 Ok(Verdict::Ends(fate)) => {
                     let (_, attempt) = fate::of(&outcome, self.past(job));
