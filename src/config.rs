@@ -50,6 +50,8 @@ pub struct Settings {
     pub worker_connections: u16,
     /// `TIDINGS_OPT_OUT_WAIT`: longest time an opt-out waits for messages already begun.
     pub opt_out_wait: Duration,
+    /// `TIDINGS_LEASE_SECONDS`: how long a worker's claim lasts unless it is renewed.
+    pub lease: Duration,
     /// `TIDINGS_RELAY_SILENCE`: how long until the relay must have hung up on a silent peer.
     pub relay_silence: Duration,
     /// `TIDINGS_HELO_NAME`.
@@ -86,6 +88,7 @@ impl Settings {
             admin_key: None,
             worker_connections: values::WORKER_CONNECTIONS,
             opt_out_wait: values::OPT_OUT_WAIT,
+            lease: values::LEASE,
             relay_silence: values::RELAY_SILENCE,
             helo_name: values::own_name(),
             bounce_domain: None,
@@ -126,6 +129,11 @@ impl Settings {
             // Only a URL without a host refuses a port, and this one has a port already.
             let _ = self.base_url.set_port(Some(address.port()));
         }
+    }
+
+    /// How long a worker trusts a claim of its own: a sixth less than the database does.
+    pub fn lease_trusted(&self) -> Duration {
+        self.lease - self.lease / 6
     }
 
     /// Whether messages go to the embedded mailbox instead of a relay.
@@ -221,6 +229,7 @@ mod tests {
             ("TIDINGS_WORKER_CONNECTIONS", "0"),
             ("TIDINGS_WORKER_CONNECTIONS", "many"),
             ("TIDINGS_OPT_OUT_WAIT", "-1"),
+            ("TIDINGS_LEASE_SECONDS", "1"),
             ("TIDINGS_RELAY_SILENCE", "1e3"),
             ("TIDINGS_HELO_NAME", "two words"),
             ("TIDINGS_BOUNCE_DOMAIN", "no_domain"),

@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use super::{ConfigError, FILE, LimitEntry, dkim, limits};
 
 /// The names of all settings as the file spells them; a variable is `TIDINGS_` and the name in capitals.
-pub const NAMES: [&str; 17] = [
+pub const NAMES: [&str; 18] = [
     "database_url",
     "listen",
     "base_url",
@@ -19,6 +19,7 @@ pub const NAMES: [&str; 17] = [
     "admin_key",
     "worker_connections",
     "opt_out_wait",
+    "lease_seconds",
     "relay_silence",
     "helo_name",
     "bounce_domain",
@@ -29,8 +30,14 @@ pub const NAMES: [&str; 17] = [
     "limits",
 ];
 
-/// Variables that begin alike and are no settings: what is logged, and where the tests find PostgreSQL.
-const OTHER_VARIABLES: [&str; 3] = ["TIDINGS_LOG", "TIDINGS_TEST_POSTGRES", "TIDINGS_TEST_TOOLS"];
+/// Variables that begin alike and are no settings: what is logged, and what the tests are told.
+const OTHER_VARIABLES: [&str; 5] = [
+    "TIDINGS_LOG",
+    "TIDINGS_TEST_POSTGRES",
+    "TIDINGS_TEST_TOOLS",
+    "TIDINGS_CHAOS_SECONDS",
+    "TIDINGS_CHAOS_SEED",
+];
 
 /// A value and what its giver calls it.
 pub(super) struct Given {

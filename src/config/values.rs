@@ -15,6 +15,7 @@ use super::{ConfigError, Settings, dkim, is_loopback};
 
 pub(super) const WORKER_CONNECTIONS: u16 = 16;
 pub(super) const OPT_OUT_WAIT: Duration = Duration::from_secs(5);
+pub(super) const LEASE: Duration = Duration::from_secs(90);
 pub(super) const RELAY_SILENCE: Duration = Duration::from_secs(360);
 
 /// Longest base URL in octets: a link of at most 300 more stands in one line of a header, which takes 998.
@@ -40,6 +41,7 @@ pub(super) fn settings(sources: &Sources) -> Result<Settings, ConfigError> {
             .and_then(|n| u16::try_from(n).ok())
             .unwrap_or(WORKER_CONNECTIONS),
         opt_out_wait: number(sources, "opt_out_wait", 0, 60)?.map_or(OPT_OUT_WAIT, Duration::from_secs),
+        lease: number(sources, "lease_seconds", 2, 3_600)?.map_or(LEASE, Duration::from_secs),
         relay_silence: number(sources, "relay_silence", 1, 86_400)?
             .map_or(RELAY_SILENCE, Duration::from_secs),
         helo_name: domain(sources, "helo_name")?.unwrap_or_else(own_name),

@@ -26,10 +26,6 @@ use crate::clock::{Deadline, Instant};
 use crate::id::LeaseToken;
 use crate::relay::{Connection, Relay};
 
-/// How long a claim lasts unless it is renewed.
-pub(super) const LEASE: Duration = Duration::from_secs(90);
-/// How much earlier a worker takes its lease for ended than the database does.
-pub(super) const MARGIN: Duration = Duration::from_secs(15);
 /// How often the queue is looked at when it was empty.
 const POLL: Duration = Duration::from_millis(200);
 /// How often the heartbeat is written.
@@ -103,7 +99,7 @@ async fn claim_while_running(
         };
         let idle = claimed.is_empty();
         for held in claimed {
-            let until = Deadline::at(asked.plus(LEASE - MARGIN));
+            let until = Deadline::at(asked.plus(app.settings.lease_trusted()));
             if jobs.send(Job { held, token, until }).await.is_err() {
                 return;
             }
@@ -116,7 +112,7 @@ async fn claim_while_running(
 
 async fn claim(app: &App, token: LeaseToken, limit: u64) -> Result<Vec<Claimed>, sea_orm::DbErr> {
     let silence = app.settings.relay_silence;
-    match rows::claim(&app.db, token, LEASE, silence, limit).await {
+    match rows::claim(&app.db, token, app.settings.lease, silence, limit).await {
         Ok(claimed) => Ok(claimed),
         Err(error) => {
             // The COMMIT may have happened; the token tells.

@@ -14,6 +14,7 @@ mod harness;
 
 mod api;
 mod campaigns;
+mod chaos;
 mod cli;
 mod clients;
 mod compose;

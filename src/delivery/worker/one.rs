@@ -8,7 +8,7 @@ use sea_orm::DbErr;
 use tracing::Instrument;
 
 use super::breaker::Breaker;
-use super::{DATABASE_PAUSE, Job, LEASE, MARGIN};
+use super::{DATABASE_PAUSE, Job};
 use crate::address::EmailAddress;
 use crate::app::App;
 use crate::brand;
@@ -86,10 +86,10 @@ impl Desk {
     /// Renews the lease again and again; never ends by itself.
     async fn keep_renewed(&self, job: &Job) {
         loop {
-            tokio::time::sleep(LEASE / 3).await;
+            tokio::time::sleep(self.app.settings.lease / 3).await;
             let asked = Instant::now();
-            match rows::renew(&self.app.db, job.held.id, job.token, LEASE).await {
-                Ok(true) => job.until.move_to(asked.plus(LEASE - MARGIN)),
+            match rows::renew(&self.app.db, job.held.id, job.token, self.app.settings.lease).await {
+                Ok(true) => job.until.move_to(asked.plus(self.app.settings.lease_trusted())),
                 Ok(false) => {}
                 Err(error) => tracing::warn!(%error, "could not renew a lease"),
             }
@@ -286,10 +286,10 @@ impl Desk {
         let mut pause = Duration::from_millis(50);
         loop {
             let asked = Instant::now();
-            match rows::begin(&self.app.db, job.held.id, job.token, date, LEASE).await {
+            match rows::begin(&self.app.db, job.held.id, job.token, date, self.app.settings.lease).await {
                 Ok(begun) => {
                     if begun {
-                        job.until.move_to(asked.plus(LEASE - MARGIN));
+                        job.until.move_to(asked.plus(self.app.settings.lease_trusted()));
                     }
                     return Ok(begun);
                 }

@@ -40,6 +40,11 @@ impl Api {
         }
     }
 
+    /// The same for a call of the management API: `/brands/b` stands for `/api/v1/brands/b`.
+    pub(crate) fn call(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.request(method, &api(path))
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Answer {
         Answer::of(self.request(Method::GET, &api(path))).await
     }
@@ -106,6 +111,13 @@ impl Answer {
         let response = request.send().await.unwrap();
         let (status, headers) = (response.status(), response.headers().clone());
         Self { status, headers, text: response.text().await.unwrap() }
+    }
+
+    /// As [`Answer::of`]; none when there was no answer.
+    pub(crate) async fn attempt(request: reqwest::RequestBuilder) -> Option<Self> {
+        let response = request.send().await.ok()?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        Some(Self { status, headers, text: response.text().await.ok()? })
     }
 
     /// The body as JSON, whatever the status.

@@ -4,6 +4,7 @@
 
 mod api;
 mod database;
+mod postgres;
 mod process;
 pub(crate) mod readers;
 mod smtp;
@@ -15,10 +16,11 @@ mod wait;
 pub(crate) use self::tidings::{Tidings, one_click_link};
 pub(crate) use api::{Answer, Api};
 pub(crate) use database::{ADMIN_KEY, Database, LINK_KEYS};
+pub(crate) use postgres::PostgresServer;
 pub(crate) use process::{Process, free_address, run_in, said, source, tidings as program};
-pub(crate) use smtp::{Act, Gate, Options, SmtpServer, Stage, Transaction};
+pub(crate) use smtp::{Act, Gate, Mood, Options, SmtpServer, Stage, Transaction};
 pub(crate) use swaks::{UnsubscribeMail, swaks};
-pub(crate) use wait::{eventually, wait_until};
+pub(crate) use wait::{eventually, eventually_within, wait_until};
 
 /// Makes each journey a module of two tests, `on_sqlite` and `on_postgres`.
 macro_rules! on_both {

@@ -8,6 +8,9 @@ use std::sync::{Arc, Mutex};
 use super::database::ADMIN_KEY;
 use super::{Api, Database, LINK_KEYS, eventually};
 
+/// Lines of a process's words that a failed test shows at most.
+const LINES_SHOWN: usize = 200;
+
 /// The binary under test, with nothing of the caller's environment but where to find programs and a place for files.
 pub(crate) fn tidings() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
@@ -47,9 +50,13 @@ pub(crate) struct Process {
 impl Process {
     /// Starts `serve` with these further arguments and variables on this database and waits until it is ready.
     pub(crate) async fn serve(database: &Database, arguments: &[&str], env: &[(&str, &str)]) -> Self {
-        let url = database.url();
+        Self::serve_on(&database.url(), arguments, env).await
+    }
+
+    /// As [`Process::serve`], on the database of this URL.
+    pub(crate) async fn serve_on(database_url: &str, arguments: &[&str], env: &[(&str, &str)]) -> Self {
         let mut all = vec![
-            ("TIDINGS_DATABASE_URL", url.as_str()),
+            ("TIDINGS_DATABASE_URL", database_url),
             ("TIDINGS_LINK_KEYS", LINK_KEYS),
             ("TIDINGS_ADMIN_KEY", ADMIN_KEY),
         ];
@@ -108,15 +115,24 @@ impl Process {
 
     /// Sends a signal, such as `TERM`, `STOP` or `CONT`.
     pub(crate) fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
-        assert!(sent.success(), "kill -s {name}");
+        send_signal(name, self.child.id());
     }
 
     /// Asks it to stop and waits for the end.
     pub(crate) async fn terminate(&mut self) -> ExitStatus {
         self.signal("TERM");
+        self.end().await
+    }
+
+    /// Waits until it ends.
+    pub(crate) async fn end(&mut self) -> ExitStatus {
         let child = &mut self.child;
         eventually("a process that ends", async || child.try_wait().unwrap()).await
+    }
+
+    /// How it ended; none while it runs.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
     }
 }
 
@@ -126,9 +142,18 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("--- what the process said ---\n{}", self.logs());
+            let logs = self.logs();
+            let lines: Vec<&str> = logs.lines().collect();
+            let last = &lines[lines.len().saturating_sub(LINES_SHOWN)..];
+            eprintln!("--- what the process said ---\n{}", last.join("\n"));
         }
     }
+}
+
+/// Sends a signal to a process that this test started.
+pub(super) fn send_signal(name: &str, process: u32) {
+    let sent = Command::new("kill").args(["-s", name, &process.to_string()]).status().unwrap();
+    assert!(sent.success(), "kill -s {name}");
 }
 
 /// An address of loopback that nobody used a moment ago.

@@ -1,5 +1,6 @@
 //! One connection to the scripted server.
 
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
@@ -32,7 +33,7 @@ pub(super) struct Dialogue {
 impl Drop for Dialogue {
     fn drop(&mut self) {
         if let Ok(mut state) = self.state.lock() {
-            state.open -= 1;
+            state.open.remove(&self.id);
         }
     }
 }
@@ -57,7 +58,7 @@ impl Dialogue {
         let mut transaction: Option<usize> = None;
         loop {
             let mut line = Vec::new();
-            match wire.read_until(b'\n', &mut line).await {
+            match self.in_time(wire.read_until(b'\n', &mut line)).await {
                 Ok(0) | Err(_) => return,
                 Ok(_) => {}
             }
@@ -133,20 +134,38 @@ impl Dialogue {
             data_at: None,
             dot_at: None,
             answer: None,
+            ended_at: None,
         });
         state.transactions.len() - 1
     }
 
-    /// Does what the rules ask for at this stage.
+    /// What a client says, unless it says nothing for too long.
+    async fn in_time<T>(&self, reading: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+        match self.options.patience {
+            Some(patience) => {
+                let said = tokio::time::timeout(patience, reading).await;
+                said.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            }
+            None => reading.await,
+        }
+    }
+
+    /// Does what the rules ask for at this stage, or the mood.
     async fn act(&self, wire: &mut Reader, stage: Stage, transaction: Option<usize>) -> Next {
         let act = {
             let mut state = self.lock();
             let to = transaction.map(|at| state.transactions[at].to.clone()).unwrap_or_default();
-            match due(&mut state.rules, stage, &to) {
+            let mood = self.options.mood.as_ref().filter(|_| !state.calm);
+            match due(&mut state.rules, stage, &to).or_else(|| mood?(stage, &to)) {
                 Some(act) => act,
                 None => return Next::Well,
             }
         };
+        if let (Act::Reply(code, _) | Act::ReplyAndHangUp(code, _), Some(at)) = (&act, transaction)
+            && *code >= 400
+        {
+            self.lock().transactions[at].ended_at = Some(Instant::now());
+        }
         match act {
             Act::Reply(code, text) => {
                 say(wire, code, &text).await;
@@ -160,6 +179,10 @@ impl Dialogue {
             Act::HangUp => Next::Over,
             Act::Stall(gate) => {
                 gate.wait().await;
+                Next::Well
+            }
+            Act::Late(by) => {
+                tokio::time::sleep(by).await;
                 Next::Well
             }
             Act::Silence => std::future::pending().await,
@@ -229,7 +252,7 @@ impl Dialogue {
             Next::Answered(_) => return true,
             Next::Over => return false,
         }
-        match wire.fill_buf().await {
+        match self.in_time(wire.fill_buf()).await {
             Ok([]) | Err(_) => return false,
             Ok(_) => {}
         }
@@ -239,7 +262,7 @@ impl Dialogue {
         let (mut raw, mut data) = (Vec::new(), Vec::new());
         loop {
             let start = raw.len();
-            match wire.read_until(b'\n', &mut raw).await {
+            match self.in_time(wire.read_until(b'\n', &mut raw)).await {
                 Ok(0) | Err(_) => {
                     self.lock().transactions[at].raw = raw;
                     return false;
@@ -264,7 +287,10 @@ impl Dialogue {
         match self.act(wire, Stage::FinalDot, Some(at)).await {
             Next::Well => {
                 // Before it is said, so that whoever hears it finds it recorded.
-                self.lock().transactions[at].answer = Some(250);
+                {
+                    let taken = &mut self.lock().transactions[at];
+                    (taken.answer, taken.ended_at) = (Some(250), Some(Instant::now()));
+                }
                 say(wire, 250, "2.0.0 taken").await;
                 self.accepted += 1;
             }

@@ -15,10 +15,11 @@
 
 mod dialogue;
 
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -58,6 +59,8 @@ pub(crate) enum Act {
     HangUp,
     /// Waits for the gate, then does what it would have done.
     Stall(Gate),
+    /// Takes so long over what it would have done.
+    Late(Duration),
     /// Says nothing for ever.
     Silence,
     /// Writes these octets as the answer, whatever they are.
@@ -147,6 +150,8 @@ pub(crate) struct Transaction {
     pub(crate) dot_at: Option<Instant>,
     /// The code that answered the final dot; none when nothing did.
     pub(crate) answer: Option<u16>,
+    /// When the transaction was answered for good: its final dot, or a refusal before it.
+    pub(crate) ended_at: Option<Instant>,
 }
 
 impl Transaction {
@@ -223,12 +228,17 @@ struct RuleState {
 #[derive(Default)]
 struct State {
     rules: Vec<RuleState>,
+    /// Whether the options' mood is over.
+    calm: bool,
     connections: usize,
-    open: usize,
+    open: HashSet<usize>,
     /// What clients said, a line each, by connection; bodies left out.
     lines: Vec<Vec<String>>,
     transactions: Vec<Transaction>,
 }
+
+/// What a relay does by itself at a stage of a transaction to these addresses, where no rule says otherwise.
+pub(crate) type Mood = Arc<dyn Fn(Stage, &[String]) -> Option<Act> + Send + Sync>;
 
 /// How the server speaks.
 #[derive(Clone, Default)]
@@ -241,6 +251,10 @@ pub(crate) struct Options {
     pub(crate) tls: Option<TlsAcceptor>,
     /// STARTTLS.
     pub(crate) starttls: Option<TlsAcceptor>,
+    /// What it does by itself, until it is to behave.
+    pub(crate) mood: Option<Mood>,
+    /// Hangs up on a client that says nothing for so long.
+    pub(crate) patience: Option<Duration>,
 }
 
 /// The server; dropping it hangs up on everyone and frees the port.
@@ -274,10 +288,11 @@ impl SmtpServer {
                 tcp.set_nodelay(true).unwrap();
                 let id = {
                     let mut state = shared.lock().unwrap();
+                    let id = state.connections;
                     state.connections += 1;
-                    state.open += 1;
+                    state.open.insert(id);
                     state.lines.push(Vec::new());
-                    state.connections - 1
+                    id
                 };
                 let dialogue =
                     Dialogue { id, state: Arc::clone(&shared), options: options.clone(), accepted: 0 };
@@ -312,7 +327,9 @@ impl SmtpServer {
 
     /// Behaves well from now on.
     pub(crate) fn behave(&self) {
-        for rule in &mut self.state().rules {
+        let mut state = self.state();
+        state.calm = true;
+        for rule in &mut state.rules {
             rule.times = 0;
         }
     }
@@ -346,7 +363,35 @@ impl SmtpServer {
 
     /// How many are open.
     pub(crate) fn open_connections(&self) -> usize {
-        self.state().open
+        self.state().open.len()
+    }
+
+    /// The newest accepted message to this address that is as `holds` says.
+    pub(crate) fn newest_to(
+        &self,
+        address: &str,
+        holds: impl Fn(&Transaction) -> bool,
+    ) -> Option<Transaction> {
+        let state = self.state();
+        let to = |t: &&Transaction| t.answer == Some(250) && t.to.iter().any(|to| to == address);
+        state.transactions.iter().rev().filter(to).find(|t| holds(t)).cloned()
+    }
+
+    /// The transactions that a client may still be at, each with what that client calls itself.
+    pub(crate) fn open_transactions(&self) -> Vec<(String, Transaction)> {
+        let state = self.state();
+        let mut newest: HashMap<usize, &Transaction> = HashMap::new();
+        for transaction in &state.transactions {
+            newest.insert(transaction.connection, transaction);
+        }
+        let open =
+            newest.into_values().filter(|t| t.ended_at.is_none() && state.open.contains(&t.connection));
+        open.map(|transaction| {
+            let hello =
+                state.lines[transaction.connection].iter().find_map(|line| line.strip_prefix("EHLO "));
+            (hello.unwrap_or_default().to_owned(), transaction.clone())
+        })
+        .collect()
     }
 
     /// What the client of a connection said, a line each, bodies left out.
