@@ -14,11 +14,13 @@ use url::{Host, Url};
 mod dkim;
 mod limits;
 mod sources;
+mod timeouts;
 mod values;
 
 pub use dkim::DkimEntry;
 pub use limits::{LimitEntry, Limited};
 pub use sources::NAMES;
+pub use timeouts::Timeouts;
 pub(crate) use values::{MAX_BASE_URL, decode_key};
 
 /// The file that is read when `--config` names no other.
@@ -54,6 +56,8 @@ pub struct Settings {
     pub lease: Duration,
     /// `TIDINGS_RELAY_SILENCE`: how long until the relay must have hung up on a silent peer.
     pub relay_silence: Duration,
+    /// `TIDINGS_RELAY_*_SECONDS`: how long the relay may take for each step.
+    pub relay_timeouts: Timeouts,
     /// `TIDINGS_HELO_NAME`.
     pub helo_name: String,
     /// `TIDINGS_BOUNCE_DOMAIN`: domain of the envelope sender where a brand sets none; the From domain when absent.
@@ -90,6 +94,7 @@ impl Settings {
             opt_out_wait: values::OPT_OUT_WAIT,
             lease: values::LEASE,
             relay_silence: values::RELAY_SILENCE,
+            relay_timeouts: Timeouts::default(),
             helo_name: values::own_name(),
             bounce_domain: None,
             inbound_listen: None,
@@ -231,6 +236,8 @@ mod tests {
             ("TIDINGS_OPT_OUT_WAIT", "-1"),
             ("TIDINGS_LEASE_SECONDS", "1"),
             ("TIDINGS_RELAY_SILENCE", "1e3"),
+            ("TIDINGS_RELAY_FINAL_DOT_SECONDS", "0"),
+            ("TIDINGS_RELAY_DATA_SECONDS", "2m"),
             ("TIDINGS_HELO_NAME", "two words"),
             ("TIDINGS_BOUNCE_DOMAIN", "no_domain"),
             ("TIDINGS_INBOUND_DOMAIN", "no_domain"),

@@ -18,7 +18,7 @@ use crate::config::{ConfigError, Settings};
 use crate::mailbox::Mailbox;
 use crate::message::alignment;
 use crate::receiver::Limits;
-use crate::relay::{Outcome, Relay, RelayUrlError, Timeouts};
+use crate::relay::{Outcome, Relay, RelayUrlError};
 use crate::{brand, campaign, delivery, opt_out, web};
 
 pub mod http;
@@ -37,8 +37,6 @@ pub struct Parts {
     pub worker: bool,
     /// Whether to bring the database up to date first.
     pub migrate: bool,
-    /// How long the relay may take for each step.
-    pub timeouts: Timeouts,
     /// The database's clock.
     pub clock: Clock,
     /// What is too much for those who send mail that unsubscribes.
@@ -53,7 +51,6 @@ impl Default for Parts {
             web: true,
             worker: true,
             migrate: true,
-            timeouts: Timeouts::default(),
             clock: Clock::default(),
             inbound_limits: opt_out::worker::LIMITS,
             http: http::Limits::default(),
@@ -159,7 +156,7 @@ pub async fn start(mut settings: Settings, parts: Parts) -> Result<Running, Star
             Some(mailbox) => mailbox.relay_url(),
             None => app.settings.relay_url.expose_secret().to_owned(),
         };
-        let relay = Relay::from_url(&url, &app.settings.helo_name, parts.timeouts)?;
+        let relay = Relay::from_url(&url, &app.settings.helo_name, app.settings.relay_timeouts)?;
         greet(&relay).await?;
         tasks.spawn(delivery::worker::run(app.clone(), relay, stop.clone()));
         tasks.spawn(run_campaigns(app.clone(), stop.clone()));

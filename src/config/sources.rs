@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use super::{ConfigError, FILE, LimitEntry, dkim, limits};
 
 /// The names of all settings as the file spells them; a variable is `TIDINGS_` and the name in capitals.
-pub const NAMES: [&str; 18] = [
+pub const NAMES: [&str; 26] = [
     "database_url",
     "listen",
     "base_url",
@@ -21,6 +21,14 @@ pub const NAMES: [&str; 18] = [
     "opt_out_wait",
     "lease_seconds",
     "relay_silence",
+    "relay_connect_seconds",
+    "relay_greeting_seconds",
+    "relay_hello_seconds",
+    "relay_mail_seconds",
+    "relay_rcpt_seconds",
+    "relay_data_seconds",
+    "relay_block_seconds",
+    "relay_final_dot_seconds",
     "helo_name",
     "bounce_domain",
     "inbound_listen",

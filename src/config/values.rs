@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::sources::{Given, Sources};
-use super::{ConfigError, Settings, dkim, is_loopback};
+use super::{ConfigError, Settings, Timeouts, dkim, is_loopback};
 
 pub(super) const WORKER_CONNECTIONS: u16 = 16;
 pub(super) const OPT_OUT_WAIT: Duration = Duration::from_secs(5);
@@ -44,6 +44,7 @@ pub(super) fn settings(sources: &Sources) -> Result<Settings, ConfigError> {
         lease: number(sources, "lease_seconds", 2, 3_600)?.map_or(LEASE, Duration::from_secs),
         relay_silence: number(sources, "relay_silence", 1, 86_400)?
             .map_or(RELAY_SILENCE, Duration::from_secs),
+        relay_timeouts: Timeouts::from_settings(sources)?,
         helo_name: domain(sources, "helo_name")?.unwrap_or_else(own_name),
         bounce_domain: domain(sources, "bounce_domain")?,
         inbound_listen: inbound_listen(sources)?,
@@ -160,7 +161,12 @@ fn base_url(sources: &Sources, listen: SocketAddr) -> Result<Url, ConfigError> {
     Ok(url)
 }
 
-fn number(sources: &Sources, name: &str, least: u64, most: u64) -> Result<Option<u64>, ConfigError> {
+pub(super) fn number(
+    sources: &Sources,
+    name: &str,
+    least: u64,
+    most: u64,
+) -> Result<Option<u64>, ConfigError> {
     let Some(given) = sources.get(name) else { return Ok(None) };
     match text(given)?.parse::<u64>() {
         Ok(number) if (least..=most).contains(&number) => Ok(Some(number)),

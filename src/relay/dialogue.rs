@@ -36,7 +36,7 @@ pub struct Connection {
     envelope: String,
     /// The envelope after it.
     coming: String,
-    /// Whether a transaction was left open that the next one must end.
+    /// Whether the next transaction begins with RSET.
     unfinished: bool,
     /// Whether nothing may follow although the message at hand came to its end.
     torn: bool,
@@ -221,13 +221,15 @@ impl Connection {
         }
         match (refused, accepted) {
             (None, _) => Ok(()),
-            (Some(outcome), [mail, _, false]) => {
-                self.unfinished = mail;
+            (Some(outcome), [_, _, false]) => {
+                // Even where no transaction was begun: the reply to RSET shows that none was one too many.
+                self.unfinished = true;
                 Err(End::Answered(outcome, true))
             }
             // The relay waits for a message that is for nobody: an empty one (RFC 2920 §3.1).
             (Some(outcome), [_, false, true]) => {
                 let open = self.hand_nothing(wire, this).await;
+                self.unfinished = true;
                 Err(End::Answered(outcome, open))
             }
             // A recipient without a sender: whatever is said now might go there.

@@ -28,8 +28,8 @@ mod wire;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
+pub use crate::config::Timeouts;
 pub use dialogue::{Connection, Parcel};
 pub use outcome::{Outcome, Phase, Reply};
 pub use url::RelayUrlError;
@@ -41,63 +41,6 @@ use url::{Security, Target};
 /// Metric: how long the phases of a dialogue took. `connect`, `greeting` (TLS with the former), `hello` (EHLO, STARTTLS,
 /// AUTH) for a connection; `envelope` (MAIL, RCPT, DATA) and `body` (up to the answer to the message) for a message.
 const PHASE_SECONDS: &str = "tidings_smtp_phase_seconds";
-
-/// How long each step of a dialogue may take. The defaults are those of RFC 5321 §4.5.3.2 where it names one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// Opening the connection, and the TLS handshake.
-    pub connect: Duration,
-    /// Until the 220.
-    pub greeting: Duration,
-    /// EHLO, STARTTLS, and AUTH with its challenges.
-    pub hello: Duration,
-    /// MAIL.
-    pub mail: Duration,
-    /// RCPT.
-    pub rcpt: Duration,
-    /// DATA, up to 354.
-    pub data: Duration,
-    /// Until the socket takes more of the body.
-    pub block: Duration,
-    /// From the final dot to its answer.
-    pub final_dot: Duration,
-    /// RSET and QUIT.
-    pub farewell: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        let minutes = |n| Duration::from_mins(n);
-        Self {
-            connect: minutes(1),
-            greeting: minutes(5),
-            hello: minutes(5),
-            mail: minutes(5),
-            rcpt: minutes(5),
-            data: minutes(2),
-            block: minutes(3),
-            final_dot: minutes(10),
-            farewell: Duration::from_secs(20),
-        }
-    }
-}
-
-impl Timeouts {
-    /// The same for every step.
-    pub fn each(step: Duration) -> Self {
-        Self {
-            connect: step,
-            greeting: step,
-            hello: step,
-            mail: step,
-            rcpt: step,
-            data: step,
-            block: step,
-            final_dot: step,
-            farewell: step,
-        }
-    }
-}
 
 /// A relay: where it is, how to come in, how long to wait.
 #[derive(Clone)]

@@ -111,8 +111,8 @@ async fn start(place: &Place, relay: Option<&str>, admin_key: &str) -> Result<Ru
     if let Some(relay) = relay {
         settings.relay_url = SecretString::from(relay);
     }
-    let parts = Parts { timeouts: Timeouts::each(RELAY_STEP), ..Parts::default() };
-    serve::start(settings, parts).await.map_err(|error| error.to_string())
+    settings.relay_timeouts = Timeouts::each(RELAY_STEP);
+    serve::start(settings, Parts::default()).await.map_err(|error| error.to_string())
 }
 
 fn random_key() -> String {

@@ -50,18 +50,18 @@ impl Tidings {
         Self::start_parts(database, Parts { worker: false, ..Parts::default() }, |_| {}).await
     }
 
-    /// Starts these parts. Each step of the relay may take 5 s unless `parts` says otherwise.
+    /// Starts these parts. Each step of the relay may take 5 s unless `change` says otherwise.
     pub(crate) async fn start_parts(
         database: Database,
-        mut parts: Parts,
+        parts: Parts,
         change: impl FnOnce(&mut Settings),
     ) -> Self {
         let smtp = SmtpServer::start().await;
         let mut settings = database.settings();
         settings.relay_url = SecretString::from(smtp.url());
         change(&mut settings);
-        if parts.timeouts == Timeouts::default() {
-            parts.timeouts = Timeouts::each(Duration::from_secs(5));
+        if settings.relay_timeouts == Timeouts::default() {
+            settings.relay_timeouts = Timeouts::each(Duration::from_secs(5));
         }
         let running = serve::start(settings.clone(), parts.clone()).await.unwrap();
         let api = Api::new(format!("http://{}", running.addr), Some(ADMIN_KEY));
@@ -71,7 +71,7 @@ impl Tidings {
     /// Another process on the same database, as far as one process can play two: same settings, same clock, same
     /// relay, a port of its own.
     pub(crate) async fn another(&self, parts: Parts) -> Running {
-        let parts = Parts { clock: self.parts.clock.clone(), timeouts: self.parts.timeouts, ..parts };
+        let parts = Parts { clock: self.parts.clock.clone(), ..parts };
         serve::start(self.settings.clone(), parts).await.unwrap()
     }
 

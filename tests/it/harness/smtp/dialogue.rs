@@ -7,7 +7,7 @@ use std::time::Instant;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-use super::{Act, Options, Stage, State, Transaction, due};
+use super::{Act, Options, Pace, Stage, State, Transaction, due};
 
 trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
@@ -16,18 +16,31 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
 enum Next {
     /// Give the good answer.
     Well,
-    /// An answer was given; its code, or 0 for raw octets.
+    /// An answer was given; its code, or 0 for octets that are none.
     Answered(u16),
     /// The dialogue is over.
     Over,
 }
 
+impl Next {
+    fn goes_on(&self) -> bool {
+        !matches!(self, Self::Over)
+    }
+
+    /// Whether the command was taken.
+    fn accepts(&self) -> bool {
+        matches!(self, Self::Well | Self::Answered(200..=399))
+    }
+}
+
 pub(super) struct Dialogue {
-    pub(super) id: usize,
-    pub(super) state: Arc<Mutex<State>>,
-    pub(super) options: Options,
+    id: usize,
+    state: Arc<Mutex<State>>,
+    options: Options,
     /// Messages accepted on this connection.
-    pub(super) accepted: usize,
+    accepted: usize,
+    /// Replies that wait for those to the other commands of their group.
+    held: Vec<u8>,
 }
 
 impl Drop for Dialogue {
@@ -41,6 +54,10 @@ impl Drop for Dialogue {
 type Reader = BufReader<Box<dyn Wire>>;
 
 impl Dialogue {
+    pub(super) fn new(id: usize, state: Arc<Mutex<State>>, options: Options) -> Self {
+        Self { id, state, options, accepted: 0, held: Vec::new() }
+    }
+
     pub(super) async fn run(mut self, tcp: TcpStream) {
         let wire: Box<dyn Wire> = match &self.options.tls {
             Some(acceptor) => match acceptor.accept(tcp).await {
@@ -50,48 +67,58 @@ impl Dialogue {
             None => Box::new(tcp),
         };
         let mut wire = BufReader::new(wire);
-        match self.act(&mut wire, Stage::Greeting, None).await {
-            Next::Well => say(&mut wire, 220, "relay.test ESMTP").await,
-            Next::Answered(_) => {}
-            Next::Over => return,
+        if !self.simple(&mut wire, Stage::Greeting, None, 220, "relay.test ESMTP").await.goes_on() {
+            return;
         }
         let mut transaction: Option<usize> = None;
         loop {
             let mut line = Vec::new();
-            match self.in_time(wire.read_until(b'\n', &mut line)).await {
-                Ok(0) | Err(_) => return,
-                Ok(_) => {}
+            if !self.listen(&mut wire, &mut line).await {
+                return;
             }
             let line = String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned();
             self.lock().lines[self.id].push(line.clone());
             let verb = line.split([' ', ':']).next().unwrap_or_default().to_ascii_uppercase();
-            let goes_on = match verb.as_str() {
+            self.note(&verb);
+            let next = match verb.as_str() {
                 "EHLO" => self.hello(&mut wire).await,
                 "STARTTLS" => match self.start_tls(wire).await {
                     Some(inner) => {
                         wire = inner;
-                        true
+                        Next::Well
                     }
                     None => return,
                 },
                 "AUTH" => self.simple(&mut wire, Stage::Auth, None, 235, "2.7.0 welcome").await,
+                "MAIL" if transaction.is_some() => self.odd(&mut wire, "503 5.5.1 nested MAIL").await,
                 "MAIL" => {
-                    transaction = Some(self.begin(&line));
-                    self.simple(&mut wire, Stage::Mail, transaction, 250, "2.1.0 ok").await
+                    let at = self.begin(&line);
+                    let next = self.simple(&mut wire, Stage::Mail, Some(at), 250, "2.1.0 ok").await;
+                    transaction = next.accepts().then_some(at);
+                    next
                 }
-                "RCPT" => {
-                    if let Some(at) = transaction {
-                        let (address, _) = argument(&line);
-                        self.lock().transactions[at].to.push(address);
+                "RCPT" => match transaction {
+                    Some(at) => {
+                        let (address, parameters) = argument(&line);
+                        {
+                            let transaction = &mut self.lock().transactions[at];
+                            transaction.to.push(address);
+                            transaction.rcpt_parameters = parameters;
+                        }
+                        let next = self.simple(&mut wire, Stage::Rcpt, Some(at), 250, "2.1.5 ok").await;
+                        self.lock().transactions[at].taken |= next.accepts();
+                        next
                     }
-                    self.simple(&mut wire, Stage::Rcpt, transaction, 250, "2.1.5 ok").await
-                }
-                "DATA" => match transaction.take() {
-                    Some(at) => self.data(&mut wire, at).await,
-                    None => {
-                        say(&mut wire, 503, "5.5.1 MAIL first").await;
-                        true
+                    None => self.odd(&mut wire, "503 5.5.1 MAIL first").await,
+                },
+                "DATA" => match transaction {
+                    Some(at) if self.options.data_for_nobody || self.lock().transactions[at].taken => {
+                        let (next, over) = self.data(&mut wire, at).await;
+                        transaction = transaction.filter(|_| !over);
+                        next
                     }
+                    Some(_) => self.odd(&mut wire, "554 5.5.1 no valid recipients").await,
+                    None => self.odd(&mut wire, "503 5.5.1 MAIL first").await,
                 },
                 "RSET" => {
                     transaction = None;
@@ -99,21 +126,63 @@ impl Dialogue {
                 }
                 "QUIT" => {
                     self.simple(&mut wire, Stage::Quit, None, 221, "2.0.0 bye").await;
-                    false
+                    self.let_go(&mut wire).await;
+                    return;
                 }
-                "NOOP" => {
-                    say(&mut wire, 250, "2.0.0 ok").await;
-                    true
-                }
-                _ => {
-                    say(&mut wire, 500, "5.5.2 what?").await;
-                    true
-                }
+                "NOOP" => self.odd(&mut wire, "250 2.0.0 ok").await,
+                _ => self.odd(&mut wire, "500 5.5.2 what?").await,
             };
-            if !goes_on {
+            if !next.goes_on() {
                 return;
             }
         }
+    }
+
+    /// Reads a line; before it has to wait for one, what is held goes out.
+    async fn listen(&mut self, wire: &mut Reader, line: &mut Vec<u8>) -> bool {
+        if wire.buffer().is_empty() {
+            self.let_go(wire).await;
+            self.lock().bursts[self.id].push(Vec::new());
+        }
+        matches!(self.in_time(wire.read_until(b'\n', line)).await, Ok(octets) if octets > 0)
+    }
+
+    /// Notes what came in the read at hand.
+    fn note(&self, verb: &str) {
+        if let Some(burst) = self.lock().bursts[self.id].last_mut() {
+            burst.push(verb.to_owned());
+        }
+    }
+
+    async fn let_go(&mut self, wire: &mut Reader) {
+        let held = std::mem::take(&mut self.held);
+        if !held.is_empty() {
+            let _ = wire.write_all(&held).await;
+            let _ = wire.flush().await;
+        }
+    }
+
+    async fn say(&mut self, wire: &mut Reader, octets: &[u8]) {
+        match self.options.pace {
+            Pace::Each => {
+                let _ = wire.write_all(octets).await;
+                let _ = wire.flush().await;
+            }
+            Pace::Together => self.held.extend_from_slice(octets),
+            Pace::Octets => {
+                for octet in octets {
+                    let _ = wire.write_all(&[*octet]).await;
+                    let _ = wire.flush().await;
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+    }
+
+    /// A reply that no act stands in for.
+    async fn odd(&mut self, wire: &mut Reader, reply: &str) -> Next {
+        self.say(wire, format!("{reply}\r\n").as_bytes()).await;
+        Next::Answered(reply[..3].parse().unwrap())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -128,6 +197,8 @@ impl Dialogue {
             from,
             mail_parameters,
             to: Vec::new(),
+            rcpt_parameters: String::new(),
+            taken: false,
             data: Vec::new(),
             raw: Vec::new(),
             mail_at: Instant::now(),
@@ -151,12 +222,15 @@ impl Dialogue {
     }
 
     /// Does what the rules ask for at this stage, or the mood.
-    async fn act(&self, wire: &mut Reader, stage: Stage, transaction: Option<usize>) -> Next {
+    async fn act(&mut self, wire: &mut Reader, stage: Stage, transaction: Option<usize>) -> Next {
         let act = {
             let mut state = self.lock();
-            let to = transaction.map(|at| state.transactions[at].to.clone()).unwrap_or_default();
+            let (from, to) = match transaction.map(|at| &state.transactions[at]) {
+                Some(transaction) => (transaction.from.clone(), transaction.to.clone()),
+                None => Default::default(),
+            };
             let mood = self.options.mood.as_ref().filter(|_| !state.calm);
-            match due(&mut state.rules, stage, &to).or_else(|| mood?(stage, &to)) {
+            match due(&mut state.rules, stage, &from, &to).or_else(|| mood?(stage, &to)) {
                 Some(act) => act,
                 None => return Next::Well,
             }
@@ -166,56 +240,62 @@ impl Dialogue {
         {
             self.lock().transactions[at].ended_at = Some(Instant::now());
         }
+        if let (Stage::FinalDot, Some(at), Some(code)) = (stage, transaction, act.code()) {
+            // Before it is said, so that whoever hears it finds it recorded.
+            self.lock().transactions[at].answer = Some(code);
+        }
         match act {
-            Act::Reply(code, text) => {
-                say(wire, code, &text).await;
-                Next::Answered(code)
-            }
+            Act::Reply(code, text) => self.odd(wire, &format!("{code} {text}")).await,
             Act::ReplyAndHangUp(code, text) => {
-                say(wire, code, &text).await;
+                self.odd(wire, &format!("{code} {text}")).await;
+                self.let_go(wire).await;
                 let _ = wire.shutdown().await;
                 Next::Over
             }
-            Act::HangUp => Next::Over,
+            Act::HangUp => {
+                self.let_go(wire).await;
+                Next::Over
+            }
             Act::Stall(gate) => {
+                self.let_go(wire).await;
                 gate.wait().await;
                 Next::Well
             }
             Act::Late(by) => {
+                self.let_go(wire).await;
                 tokio::time::sleep(by).await;
                 Next::Well
             }
-            Act::Silence => std::future::pending().await,
-            Act::Raw(bytes) => {
-                let _ = wire.write_all(&bytes).await;
-                let _ = wire.flush().await;
-                Next::Answered(0)
+            Act::Silence => {
+                self.let_go(wire).await;
+                std::future::pending().await
+            }
+            Act::Raw(ref octets) => {
+                self.say(wire, octets).await;
+                Next::Answered(act.code().unwrap_or(0))
             }
         }
     }
 
-    /// One command, one answer; whether the dialogue goes on.
+    /// One command, one answer.
     async fn simple(
-        &self,
+        &mut self,
         wire: &mut Reader,
         stage: Stage,
         transaction: Option<usize>,
         code: u16,
         text: &str,
-    ) -> bool {
+    ) -> Next {
         match self.act(wire, stage, transaction).await {
-            Next::Well => say(wire, code, text).await,
-            Next::Answered(_) => {}
-            Next::Over => return false,
+            Next::Well => self.odd(wire, &format!("{code} {text}")).await,
+            other => other,
         }
-        true
     }
 
-    async fn hello(&self, wire: &mut Reader) -> bool {
+    async fn hello(&mut self, wire: &mut Reader) -> Next {
         match self.act(wire, Stage::Ehlo, None).await {
             Next::Well => {}
-            Next::Answered(_) => return true,
-            Next::Over => return false,
+            other => return other,
         }
         let mut lines = vec!["relay.test"];
         lines.extend(&self.options.extensions);
@@ -227,37 +307,43 @@ impl Dialogue {
         for (n, line) in lines.iter().enumerate() {
             reply.push_str(&format!("250{}{line}\r\n", if n == last { ' ' } else { '-' }));
         }
-        let _ = wire.write_all(reply.as_bytes()).await;
-        wire.flush().await.is_ok()
+        self.say(wire, reply.as_bytes()).await;
+        Next::Well
     }
 
-    async fn start_tls(&self, mut wire: Reader) -> Option<Reader> {
-        match self.act(&mut wire, Stage::StartTls, None).await {
-            Next::Well => say(&mut wire, 220, "2.0.0 go ahead").await,
-            // Only raw octets can have been the 220.
-            Next::Answered(0) => {}
+    async fn start_tls(&mut self, mut wire: Reader) -> Option<Reader> {
+        let next = self.act(&mut wire, Stage::StartTls, None).await;
+        match next {
+            Next::Well => _ = self.odd(&mut wire, "220 2.0.0 go ahead").await,
+            Next::Answered(220) => {}
             Next::Answered(_) => return Some(wire),
             Next::Over => return None,
         }
+        self.let_go(&mut wire).await;
         let acceptor = self.options.starttls.clone()?;
         let tls = acceptor.accept(wire.into_inner()).await.ok()?;
         Some(BufReader::new(Box::new(tls)))
     }
 
-    async fn data(&mut self, wire: &mut Reader, at: usize) -> bool {
+    /// DATA and what follows; and whether the transaction is over.
+    async fn data(&mut self, wire: &mut Reader, at: usize) -> (Next, bool) {
         self.lock().transactions[at].data_at = Some(Instant::now());
         match self.act(wire, Stage::Data, Some(at)).await {
-            Next::Well => say(wire, 354, "go on").await,
+            Next::Well => _ = self.odd(wire, "354 go on").await,
             Next::Answered(354) => {}
-            Next::Answered(_) => return true,
-            Next::Over => return false,
+            Next::Answered(code) => return (Next::Answered(code), false),
+            Next::Over => return (Next::Over, true),
+        }
+        if wire.buffer().is_empty() {
+            self.let_go(wire).await;
+            self.lock().bursts[self.id].push(Vec::new());
         }
         match self.in_time(wire.fill_buf()).await {
-            Ok([]) | Err(_) => return false,
+            Ok([]) | Err(_) => return (Next::Over, true),
             Ok(_) => {}
         }
         if let Next::Over = self.act(wire, Stage::Body, Some(at)).await {
-            return false;
+            return (Next::Over, true);
         }
         let (mut raw, mut data) = (Vec::new(), Vec::new());
         loop {
@@ -265,7 +351,7 @@ impl Dialogue {
             match self.in_time(wire.read_until(b'\n', &mut raw)).await {
                 Ok(0) | Err(_) => {
                     self.lock().transactions[at].raw = raw;
-                    return false;
+                    return (Next::Over, true);
                 }
                 Ok(_) => {}
             }
@@ -277,12 +363,17 @@ impl Dialogue {
                 line => data.extend_from_slice(line),
             }
         }
-        {
+        self.note(".");
+        let taken = {
             let mut state = self.lock();
             let transaction = &mut state.transactions[at];
             transaction.raw = raw;
             transaction.data = data;
             transaction.dot_at = Some(Instant::now());
+            transaction.taken
+        };
+        if !taken {
+            return (self.odd(wire, "554 5.5.1 no valid recipients").await, true);
         }
         match self.act(wire, Stage::FinalDot, Some(at)).await {
             Next::Well => {
@@ -291,19 +382,18 @@ impl Dialogue {
                     let taken = &mut self.lock().transactions[at];
                     (taken.answer, taken.ended_at) = (Some(250), Some(Instant::now()));
                 }
-                say(wire, 250, "2.0.0 taken").await;
+                self.odd(wire, "250 2.0.0 taken").await;
                 self.accepted += 1;
             }
-            Next::Answered(code) => self.lock().transactions[at].answer = Some(code),
-            Next::Over => return false,
+            Next::Answered(_) => {}
+            Next::Over => return (Next::Over, true),
         }
-        self.options.close_after.is_none_or(|limit| self.accepted < limit)
+        if self.options.close_after.is_none_or(|limit| self.accepted < limit) {
+            return (Next::Well, true);
+        }
+        self.let_go(wire).await;
+        (Next::Over, true)
     }
-}
-
-async fn say(wire: &mut Reader, code: u16, text: &str) {
-    let _ = wire.write_all(format!("{code} {text}\r\n").as_bytes()).await;
-    let _ = wire.flush().await;
 }
 
 /// The address between the angle brackets, and what follows them.

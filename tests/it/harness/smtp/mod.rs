@@ -11,6 +11,8 @@
 //! let mail = smtp.wait_for(3).await;                          // the first three accepted messages
 //! ```
 //!
+//! It keeps the order of commands: RCPT after MAIL was taken, DATA after a recipient was, MAIL in no transaction.
+//!
 //! An act stands in for the good answer. The oldest rule that matches stage and recipient and is not used up acts.
 
 mod dialogue;
@@ -76,6 +78,18 @@ impl Act {
         Self::ReplyAndHangUp(code, text.to_owned())
     }
 
+    /// The code that it answers with; 0 when it answers with what is none.
+    fn code(&self) -> Option<u16> {
+        match self {
+            Self::Reply(code, _) | Self::ReplyAndHangUp(code, _) => Some(*code),
+            Self::Raw(octets) => {
+                let digits = octets.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+                Some(digits.and_then(|digits| digits.parse().ok()).unwrap_or(0))
+            }
+            _ => None,
+        }
+    }
+
     pub(crate) fn raw(bytes: impl Into<Vec<u8>>) -> Self {
         Self::Raw(bytes.into())
     }
@@ -129,6 +143,18 @@ impl Gate {
     }
 }
 
+/// How replies reach the client when several commands came at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// Each by itself.
+    #[default]
+    Each,
+    /// Together, once all commands that came are answered.
+    Together,
+    /// One octet after the other.
+    Octets,
+}
+
 /// One transaction, from MAIL on, as far as it came.
 #[derive(Clone, Debug)]
 pub(crate) struct Transaction {
@@ -140,6 +166,10 @@ pub(crate) struct Transaction {
     pub(crate) mail_parameters: String,
     /// The RCPT line's addresses.
     pub(crate) to: Vec<String>,
+    /// What followed the address in RCPT.
+    pub(crate) rcpt_parameters: String,
+    /// Whether the relay has taken a recipient.
+    pub(crate) taken: bool,
     /// The message as sent, dots unstuffed, without the final dot.
     pub(crate) data: Vec<u8>,
     /// The octets after 354 as they came, with the final dot.
@@ -198,6 +228,12 @@ impl Rule<'_> {
         self
     }
 
+    /// Only in transactions from this envelope sender.
+    pub(crate) fn from(self, address: &str) -> Self {
+        self.server.state().rules[self.index].from = Some(address.to_owned());
+        self
+    }
+
     /// Only from the nth match on: the first `matches` go well.
     pub(crate) fn skip(self, matches: usize) -> Self {
         self.server.state().rules[self.index].skip = matches;
@@ -219,6 +255,7 @@ impl Rule<'_> {
 #[derive(Debug)]
 struct RuleState {
     stage: Stage,
+    from: Option<String>,
     to: Option<String>,
     skip: usize,
     times: usize,
@@ -234,6 +271,8 @@ struct State {
     open: HashSet<usize>,
     /// What clients said, a line each, by connection; bodies left out.
     lines: Vec<Vec<String>>,
+    /// The verbs that came in one read each, by connection; a body's end is a dot.
+    bursts: Vec<Vec<Vec<String>>>,
     transactions: Vec<Transaction>,
 }
 
@@ -247,6 +286,10 @@ pub(crate) struct Options {
     pub(crate) extensions: Vec<&'static str>,
     /// Hangs up after so many accepted messages on a connection.
     pub(crate) close_after: Option<usize>,
+    /// How replies go out.
+    pub(crate) pace: Pace,
+    /// Answers 354 to DATA although no recipient was taken, and 554 to the message then.
+    pub(crate) data_for_nobody: bool,
     /// TLS from the first octet.
     pub(crate) tls: Option<TlsAcceptor>,
     /// STARTTLS.
@@ -292,10 +335,10 @@ impl SmtpServer {
                     state.connections += 1;
                     state.open.insert(id);
                     state.lines.push(Vec::new());
+                    state.bursts.push(Vec::new());
                     id
                 };
-                let dialogue =
-                    Dialogue { id, state: Arc::clone(&shared), options: options.clone(), accepted: 0 };
+                let dialogue = Dialogue::new(id, Arc::clone(&shared), options.clone());
                 dialogues.spawn(dialogue.run(tcp));
                 while dialogues.try_join_next().is_some() {}
             }
@@ -319,7 +362,7 @@ impl SmtpServer {
     /// From now on does `act` at `stage`; see [`Rule`] for how to narrow it.
     pub(crate) fn on(&self, stage: Stage, act: Act) -> Rule<'_> {
         let mut state = self.state();
-        state.rules.push(RuleState { stage, to: None, skip: 0, times: usize::MAX, act });
+        state.rules.push(RuleState { stage, from: None, to: None, skip: 0, times: usize::MAX, act });
         let index = state.rules.len() - 1;
         drop(state);
         Rule { server: self, index }
@@ -399,6 +442,11 @@ impl SmtpServer {
         self.state().lines[connection].clone()
     }
 
+    /// The verbs of a connection that came together, in one read each; a body's end is a dot.
+    pub(crate) fn bursts(&self, connection: usize) -> Vec<Vec<String>> {
+        self.state().bursts[connection].clone()
+    }
+
     /// Waits until so many messages were accepted, and gives all of them.
     pub(crate) async fn wait_for(&self, count: usize) -> Vec<Transaction> {
         eventually(&format!("{count} messages at the relay"), async || (self.count() >= count).then_some(()))
@@ -422,10 +470,11 @@ impl SmtpServer {
 }
 
 /// The act of the oldest rule that matches and is not used up.
-fn due(rules: &mut [RuleState], stage: Stage, to: &[String]) -> Option<Act> {
+fn due(rules: &mut [RuleState], stage: Stage, from: &str, to: &[String]) -> Option<Act> {
     for rule in rules {
         if rule.stage != stage
             || rule.times == 0
+            || rule.from.as_ref().is_some_and(|address| address != from)
             || rule.to.as_ref().is_some_and(|address| !to.contains(address))
         {
             continue;

@@ -1,51 +1,13 @@
-//! The relay's dialogue against a server that does everything wrong, a stage at a time.
+//! One message at a time: the outcome told by how far the dialogue came.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ServerConfig;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tidings::clock::{Deadline, Instant};
-use tidings::decision::{Class, Clearance, Facts, Lease, decide};
-use tidings::id::{DeliveryId, LeaseToken};
 use tidings::message::Message;
-use tidings::relay::{Connection, Outcome, Parcel, Phase, Relay, Timeouts};
-use tokio_rustls::TlsAcceptor;
+use tidings::relay::{Outcome, Phase};
 
+use super::{LONG, SHORT, cleared, cleared_until, connect, give, message, relay};
 use crate::harness::{Act, Gate, Options, SmtpServer, Stage, Transaction};
-
-const SHORT: Duration = Duration::from_millis(1_500);
-const LONG: Duration = Duration::from_secs(20);
-
-fn cleared_until(until: &Deadline) -> Clearance {
-    let lease = Lease { delivery: DeliveryId::new(), token: LeaseToken::new(), until: until.clone() };
-    decide(Class::Service, &Facts::default(), lease).unwrap()
-}
-
-fn cleared() -> Clearance {
-    cleared_until(&Deadline::at(Instant::now().plus(Duration::from_secs(600))))
-}
-
-fn message(to: &str, body: &str) -> Message {
-    Message {
-        envelope_from: "b.1@bounces.example".into(),
-        envelope_to: to.into(),
-        message_id: "1@bounces.example".into(),
-        bytes: format!("Subject: test\r\n\r\n{body}\r\n").into_bytes(),
-    }
-}
-
-fn relay(server: &SmtpServer, step: Duration) -> Relay {
-    Relay::from_url(&server.url(), "here.example", Timeouts::each(step)).unwrap()
-}
-
-async fn connect(server: &SmtpServer, step: Duration) -> Connection {
-    relay(server, step).connect().await.unwrap_or_else(|outcome| panic!("{outcome:?}"))
-}
-
-async fn give(connection: &mut Connection, message: &Message, clearance: &Clearance) -> Outcome {
-    connection.hand_over(Parcel { message, clearance }, None).await
-}
 
 /// What becomes of one message on a new connection when the server acts so, and whether the connection survives.
 async fn outcome_of(stage: Stage, act: Act, step: Duration) -> (Outcome, bool) {
@@ -377,106 +339,4 @@ async fn an_address_beyond_ascii_goes_to_a_relay_that_offers_smtputf8() {
     assert!(matches!(outcome, Outcome::Sent(_)), "{outcome:?}");
     assert_eq!(server.messages()[0].recipient(), "josé@b.example");
     assert_eq!(server.messages()[0].mail_parameters, "SMTPUTF8 BODY=8BITMIME");
-}
-
-/// A server's TLS for these names and the authority that vouches for it.
-fn certificate(names: &[&str]) -> (TlsAcceptor, CertificateDer<'static>) {
-    let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-    let made = rcgen::generate_simple_self_signed(names).unwrap();
-    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
-        .unwrap();
-    (TlsAcceptor::from(Arc::new(config)), made.cert.der().clone())
-}
-
-fn over(scheme: &str, host: &str, server: &SmtpServer) -> Relay {
-    let url = format!("{scheme}://me:s%20ecret@{host}:{}", server.addr().port());
-    Relay::from_url(&url, "here.example", Timeouts::each(LONG)).unwrap()
-}
-
-async fn refused_by_us(relay: Relay) -> String {
-    match relay.connect().await {
-        Ok(_) => panic!("the connection was taken for safe"),
-        Err(Outcome::NotSent(_, why)) => why,
-        Err(other) => panic!("{other:?}"),
-    }
-}
-
-#[tokio::test]
-async fn tls_and_starttls_carry_login_and_mail() {
-    let (tls, authority) = certificate(&["localhost"]);
-    let extensions = vec!["AUTH PLAIN"];
-    for (scheme, options) in [
-        ("smtps", Options { tls: Some(tls.clone()), extensions: extensions.clone(), ..Options::default() }),
-        ("smtp+starttls", Options { starttls: Some(tls), extensions, ..Options::default() }),
-    ] {
-        let server = SmtpServer::with(options).await;
-        let relay = over(scheme, "localhost", &server).trusting(authority.clone()).unwrap();
-        let mut connection = relay.connect().await.unwrap_or_else(|outcome| panic!("{outcome:?}"));
-        let outcome = give(&mut connection, &message("a@b.example", "hello"), &cleared()).await;
-        assert!(matches!(outcome, Outcome::Sent(_)), "{outcome:?}");
-        connection.quit().await;
-        let lines = server.lines(0);
-        let position = |wanted: &str| lines.iter().position(|line| line.starts_with(wanted));
-        assert!(position("AUTH PLAIN AG1lAHMgZWNyZXQ=").unwrap() > position("STARTTLS").unwrap_or(0));
-        assert_eq!(server.count(), 1);
-    }
-}
-
-#[tokio::test]
-async fn a_certificate_that_nobody_vouches_for_is_refused() {
-    for scheme in ["smtps", "smtp+starttls"] {
-        let (tls, authority) = certificate(&["other.example"]);
-        let options = if scheme == "smtps" {
-            Options { tls: Some(tls), ..Options::default() }
-        } else {
-            Options { starttls: Some(tls), ..Options::default() }
-        };
-        let server = SmtpServer::with(options).await;
-        let why = refused_by_us(over(scheme, "localhost", &server)).await;
-        assert!(why.contains("certificate"), "{why}");
-        let why = refused_by_us(over(scheme, "localhost", &server).trusting(authority).unwrap()).await;
-        assert!(why.contains("certificate") && why.contains("localhost"), "{why}");
-        assert!((0..server.connections()).all(|n| server.lines(n).iter().all(|line| !line.contains("AUTH"))));
-    }
-}
-
-#[tokio::test]
-async fn a_stripped_starttls_sends_nothing() {
-    let server = SmtpServer::with(Options { extensions: vec!["AUTH PLAIN"], ..Options::default() }).await;
-    let why = refused_by_us(over("smtp+starttls", "localhost", &server)).await;
-    assert!(why.contains("STARTTLS"), "{why}");
-    assert_eq!(server.lines(0), ["EHLO here.example"]);
-}
-
-#[tokio::test]
-async fn what_is_slipped_in_after_the_reply_to_starttls_is_not_believed() {
-    let (tls, authority) = certificate(&["localhost"]);
-    let options = Options { starttls: Some(tls), extensions: vec!["AUTH PLAIN"], ..Options::default() };
-    let server = SmtpServer::with(options).await;
-    let injected =
-        "220 go ahead\r\n250-fake\r\n250 AUTH PLAIN\r\n235 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n250 taken\r\n";
-    server.on(Stage::StartTls, Act::raw(injected));
-    let why = refused_by_us(over("smtp+starttls", "localhost", &server).trusting(authority).unwrap()).await;
-    assert!(why.contains("clear text"), "{why}");
-    assert_eq!(server.lines(0), ["EHLO here.example", "STARTTLS"]);
-}
-
-#[tokio::test]
-async fn a_refused_login_is_for_now_and_names_no_password() {
-    let server =
-        SmtpServer::with(Options { extensions: vec!["AUTH LOGIN PLAIN"], ..Options::default() }).await;
-    server.on(Stage::Auth, Act::reply(535, "5.7.8 bad credentials"));
-    let relay = over("smtp", "127.0.0.1", &server);
-    match relay.connect().await {
-        Err(Outcome::Deferred(Phase::Auth, reply)) => assert_eq!(reply.code, 535),
-        Err(other) => panic!("{other:?}"),
-        Ok(_) => panic!("let in"),
-    }
-    assert!(!format!("{relay:?}").contains("ecret"));
 }
