@@ -7,6 +7,7 @@ use sea_orm_migration::prelude::*;
 
 mod m0001_main_job;
 mod m0002_logos;
+mod m0003_queue;
 
 /// The ordered list of migrations.
 pub(crate) struct Migrator;
@@ -14,6 +15,10 @@ pub(crate) struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_main_job::Migration), Box::new(m0002_logos::Migration)]
+        vec![
+            Box::new(m0001_main_job::Migration),
+            Box::new(m0002_logos::Migration),
+            Box::new(m0003_queue::Migration),
+        ]
     }
 }

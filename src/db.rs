@@ -4,9 +4,12 @@
 //! later would fail at once, whatever the busy timeout) and one at a time in a process; on PostgreSQL it is READ
 //! COMMITTED. What is committed has reached the disk (`synchronous=FULL`, `synchronous_commit=on`).
 
+mod list;
+
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sea_orm::sea_query::{Expr, SimpleExpr};
@@ -16,10 +19,14 @@ use sea_orm::{
 };
 use sea_orm_migration::MigratorTrait;
 use sqlx::Connection as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use sqlx::postgres::PgListener;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, Timestamp};
 use crate::migrations::Migrator;
+
+pub use list::{Cell, Kind, List};
 
 /// Why the database cannot be used; each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +52,13 @@ pub enum DbSetupError {
     Migrate(String),
 }
 
+/// The channel on which PostgreSQL tells workers of news.
+macro_rules! news_channel {
+    () => {
+        "tidings_news"
+    };
+}
+
 /// A handle to the database; cheap to clone.
 #[derive(Clone)]
 pub struct Db {
@@ -52,6 +66,7 @@ pub struct Db {
     /// Opt-outs have connections of their own, so that no flood of other work keeps one waiting.
     opt_out_pool: DatabaseConnection,
     writer: Option<Arc<Semaphore>>,
+    news: Arc<Notify>,
     clock: Clock,
     sqlite_file: Option<PathBuf>,
 }
@@ -60,6 +75,8 @@ pub struct Db {
 pub struct Write {
     txn: DatabaseTransaction,
     _turn: Option<OwnedSemaphorePermit>,
+    news: Arc<Notify>,
+    tells: AtomicBool,
 }
 
 impl Write {
@@ -68,7 +85,21 @@ impl Write {
     /// # Errors
     /// When the database did not say that it committed. It may have: ask, or do it again.
     pub async fn commit(self) -> Result<(), DbErr> {
-        self.txn.commit().await
+        let tells = self.tells.load(Ordering::Relaxed);
+        if tells && self.txn.get_database_backend() == DbBackend::Postgres {
+            self.txn.execute_unprepared(concat!("NOTIFY ", news_channel!())).await?;
+        }
+        self.txn.commit().await?;
+        if tells {
+            self.news.notify_waiters();
+        }
+        Ok(())
+    }
+
+    /// Tells every worker, here and on other machines, that there is something to do, once this is committed. Whoever
+    /// misses it finds it by looking.
+    pub fn tell(&self) {
+        self.tells.store(true, Ordering::Relaxed);
     }
 
     /// Takes it all back.
@@ -114,7 +145,36 @@ impl Db {
         let (pool, opt_out_pool) =
             if sqlite { (open(12).await?, open(4).await?) } else { (open(24).await?, open(6).await?) };
         let writer = sqlite.then(|| Arc::new(Semaphore::new(1)));
-        Ok(Self { pool, opt_out_pool, writer, clock, sqlite_file })
+        Ok(Self { pool, opt_out_pool, writer, news: Arc::default(), clock, sqlite_file })
+    }
+
+    /// Told when there may be something to do: see [`Write::tell`].
+    pub fn news(&self) -> &Notify {
+        &self.news
+    }
+
+    /// Passes on what other processes tell, until `stop`. On SQLite a worker has but its own process and looking.
+    pub async fn listen(self, stop: CancellationToken) {
+        if self.writer.is_some() {
+            return;
+        }
+        while !stop.is_cancelled() {
+            let heard = stop.run_until_cancelled(self.hear()).await;
+            if let Some(Err(error)) = heard {
+                tracing::warn!(%error, "cannot listen for news; looking instead");
+            }
+            stop.run_until_cancelled(tokio::time::sleep(Duration::from_secs(1))).await;
+        }
+    }
+
+    async fn hear(&self) -> Result<(), sqlx::Error> {
+        let mut listener = PgListener::connect_with(self.pool.get_postgres_connection_pool()).await?;
+        listener.listen(news_channel!()).await?;
+        loop {
+            // None: the connection was lost, and what was told meanwhile too.
+            listener.try_recv().await?;
+            self.news.notify_waiters();
+        }
     }
 
     /// Where to read. Changes go through [`Db::begin`].
@@ -133,6 +193,20 @@ impl Db {
     /// When the database cannot be reached or stays locked.
     pub async fn begin(&self) -> Result<Write, DbErr> {
         self.begin_on(&self.pool).await
+    }
+
+    /// Runs one statement that changes something, in the transaction that PostgreSQL gives each statement: committed when
+    /// this returns. For the few places where every round trip counts; not on SQLite.
+    ///
+    /// # Errors
+    /// The database's own. It may have been committed all the same.
+    pub async fn at_once(&self, statement: sea_orm::Statement) -> Result<Vec<sea_orm::QueryResult>, DbErr> {
+        if self.writer.is_some() {
+            return Err(DbErr::Custom(
+                "SQLite has no transaction without BEGIN that its readers respect".into(),
+            ));
+        }
+        self.pool.query_all_raw(statement).await
     }
 
     /// Begins a transaction on the connections kept for opt-outs.
@@ -165,10 +239,10 @@ impl Db {
         };
         // In a task of its own: a BEGIN that nobody waits for any more would leave its connection inside a transaction,
         // and whoever reads there next would read by its clock.
-        let pool = pool.clone();
+        let (pool, news) = (pool.clone(), self.news.clone());
         let begun = tokio::spawn(async move {
             let txn = pool.begin_with_options(options).await?;
-            Ok(Write { txn, _turn: turn })
+            Ok(Write { txn, _turn: turn, news, tells: AtomicBool::new(false) })
         });
         begun.await.map_err(|error| DbErr::Custom(format!("a transaction did not begin: {error}")))?
     }
@@ -392,6 +466,9 @@ async fn connect(url: &str, sqlite: bool, connections: u32) -> Result<DatabaseCo
                 ("synchronous_commit", "on"),
                 ("idle_in_transaction_session_timeout", "10000"),
                 ("default_transaction_isolation", "read committed"),
+                // A plan made while a table was small stays when it is large: none may read a table from end to end.
+                ("enable_seqscan", "off"),
+                ("jit", "off"),
             ])
         });
     }

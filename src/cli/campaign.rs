@@ -11,7 +11,7 @@ use super::import::{format_of, in_words as lines_in_words, open};
 use super::{CliError, Context, actor, brand_of, out, topic_of};
 use crate::access;
 use crate::app::App;
-use crate::campaign::rows::{LinesReport, add_all, create, find, start};
+use crate::campaign::rows::{Campaign as Stored, LinesReport, add_all, create, find, start};
 use crate::campaign::{Draft, State};
 use crate::delivery::Counts;
 use crate::delivery::rows::{counts, last_beat, suppressed_by};
@@ -170,9 +170,9 @@ async fn watch(app: &App, id: CampaignId) -> Result<(), CliError> {
     let bar = out::message_bar();
     let mut warned = false;
     loop {
-        let (state, counts) = look(app, id).await?;
+        let (campaign, counts) = look(app, id).await?;
         out::show_sent(&bar, counts.settled(), counts.total);
-        if matches!(state, State::Finished | State::Cancelled) {
+        if matches!(campaign.state, State::Finished | State::Cancelled) {
             bar.finish_and_clear();
             return Ok(());
         }
@@ -187,10 +187,11 @@ async fn watch(app: &App, id: CampaignId) -> Result<(), CliError> {
     }
 }
 
-async fn look(app: &App, id: CampaignId) -> Result<(State, Counts), CliError> {
+async fn look(app: &App, id: CampaignId) -> Result<(Stored, Counts), CliError> {
     let campaign = find(app.db.reads(), id).await?;
     let campaign = campaign.ok_or_else(|| CliError::Failed(format!("campaign {id} was deleted")))?;
-    Ok((campaign.state, counts(app.db.reads(), campaign.mailing()).await?))
+    let counts = counts(app.db.reads(), campaign.content_id).await?;
+    Ok((campaign, counts))
 }
 
 /// What to say when nobody would send.
@@ -207,9 +208,10 @@ async fn print_result(
     as_json: bool,
     watched: bool,
 ) -> Result<(), CliError> {
-    let (state, counts) = look(app, id).await?;
+    let (campaign, counts) = look(app, id).await?;
+    let state = campaign.state;
     if as_json {
-        let by = suppressed_by(app.db.reads(), crate::id::MailingId(id.0)).await?;
+        let by = suppressed_by(app.db.reads(), campaign.content_id).await?;
         let result = json!({
             "id": id, "state": state, "counts": counts, "suppressed_by": by, "recipients": lines,
         });

@@ -308,7 +308,7 @@ async fn show(app: &App, rows: Vec<DeliveryView>) -> Result<Vec<Shown>, Problem>
             class: row.class,
             mailing: row.mailing,
             created_at: row.created_at,
-            due_at: (row.state == delivery::State::Queued).then_some(row.due_at),
+            due_at: row.due_at.filter(|_| row.state == delivery::State::Queued),
             settled_at: row.settled_at,
             attempts: row.attempts,
         });

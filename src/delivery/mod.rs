@@ -64,8 +64,13 @@ pub struct NewDelivery {
 /// Does work with this content. What may keep a thread busy for long does not keep other tasks waiting for the thread: an
 /// opt-out must be answered whatever template is rendered meanwhile.
 fn aside<T>(content: &Frozen, work: impl FnOnce() -> T) -> T {
+    if content.is_heavy() { off_the_way(work) } else { work() }
+}
+
+/// Does heavy work so that no other task waits for its thread.
+fn off_the_way<T>(work: impl FnOnce() -> T) -> T {
     use tokio::runtime::{Handle, RuntimeFlavor};
     let many_threads =
         Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
-    if many_threads && content.is_heavy() { tokio::task::block_in_place(work) } else { work() }
+    if many_threads { tokio::task::block_in_place(work) } else { work() }
 }

@@ -1,19 +1,40 @@
 //! Deliveries in the database: enqueued, claimed, begun, settled, looked at.
+//!
+//! | table | holds | written by |
+//! |---|---|---|
+//! | `deliveries` | the record: one row a message from the first moment to the last | enqueueing, and the end of an attempt |
+//! | `queue` | what is unfinished: queued, or sending under a claim's token | everything here |
+//! | `leases` | one row a claim: until when it counts, and what it took | claims |
+//! | `doubts` | hand-overs whose outcome is unknown and that may still reach the relay | the end of an attempt |
+//! | `tally` | how many deliveries of a content are in which state | everything here, last in its transaction |
 
+mod claim;
 mod enqueue;
 mod entities;
-mod hold;
 mod look;
 mod mailing;
 mod single;
+mod tally;
+mod turn;
 mod view;
 
+use sea_orm::DbBackend;
+
+pub use claim::{Ask, Claimed, Lane, Trail, claim, claimed_by, give_back, load, release, renew};
 pub use enqueue::{cancel_some, enqueue, expire_some, retry_failed};
-pub use entities::delivery;
-pub use hold::{Attempt, Claimed, Fate, begin, claim, claimed_by, give_back, renew, settle};
 pub use look::{Covered, InFlight, Look, look, take_back};
-pub use mailing::{delete_some, is_settled, move_deadline};
+pub use mailing::{Mailing, delete_some, move_deadline};
 pub use single::{Single, SingleError, accept, data_of, forecast, rehearse};
-pub use view::{
-    AttemptView, DeliveryFilter, DeliveryView, beat, counts, get, last_beat, list, suppressed_by,
-};
+pub use tally::{counts, is_settled, suppressed_by};
+pub use turn::{Attempt, Beginning, Fate, Settling, Turn, begin, settle, turn};
+pub use view::{AttemptView, DeliveryFilter, DeliveryView, beat, get, last_beat, list};
+
+/// `FOR UPDATE SKIP LOCKED` where there are row locks; SQLite has one writer at a time.
+fn skip_locked(backend: DbBackend) -> &'static str {
+    if backend == DbBackend::Postgres { " FOR UPDATE SKIP LOCKED" } else { "" }
+}
+
+/// `FOR UPDATE OF table` where there are row locks.
+fn lock_of(backend: DbBackend, table: &str) -> String {
+    if backend == DbBackend::Postgres { format!(" FOR UPDATE OF {table}") } else { String::new() }
+}

@@ -238,6 +238,7 @@ pub async fn place(
 /// # Errors
 /// The database's own.
 pub async fn release(txn: &Write, id: ContentId) -> Result<(), DbErr> {
+    txn.tell();
     set_held(txn, id, false).await
 }
 

@@ -8,7 +8,7 @@ mod record;
 
 pub use entities::event;
 pub use export::{Cursor, Standing, knows, standing_after};
-pub use facts::{Wanted, facts_of};
+pub use facts::{FACTS, FACTS_OF_P, Wanted, facts_of, known_among, scope_keys, to_facts};
 pub use named::{UnknownName, explain, flights_in_words, kept_for_customer, scope_of, topic_of, words_of};
 pub use record::{
     Recorded, Undone, record_failure, record_opt_in, record_opt_out, revive, revive_window, set_standing,

@@ -78,6 +78,11 @@ impl Connection {
         self.wire.is_some()
     }
 
+    /// Whether the relay offers PIPELINING, so that the next envelope can ride on a body.
+    pub fn pipelines(&self) -> bool {
+        self.offer.pipelining
+    }
+
     /// The delivery whose envelope is out and whose body is not. The next hand-over must be its own: the only other way
     /// to be rid of it is to drop the connection, since DATA has no RSET. When the connection closes there is none.
     pub fn announced(&self) -> Option<DeliveryId> {

@@ -11,7 +11,7 @@ use tidings::app::App;
 use tidings::brand::{self, Topic};
 use tidings::clock::{Clock, Instant};
 use tidings::decision::{Class, Reason, Standing};
-use tidings::delivery::rows::{self, Attempt, Claimed, Fate};
+use tidings::delivery::rows::{self, Ask, Attempt, Beginning, Claimed, Fate, Lane, Settling, Trail};
 use tidings::delivery::{NewDelivery, State, Stream};
 use tidings::fence::{self, Answer};
 use tidings::id::{BrandId, ContentId, DeliveryId, LeaseToken, RecipientId, TopicId};
@@ -93,8 +93,14 @@ impl Desk {
 
     async fn claim(&self) -> (LeaseToken, Vec<Claimed>) {
         let token = LeaseToken::new();
+        (token, self.claim_up_to(token, 100).await)
+    }
+
+    async fn claim_up_to(&self, token: LeaseToken, limit: usize) -> Vec<Claimed> {
         let silence = self.app.settings.relay_silence;
-        (token, rows::claim(&self.app.db, token, LEASE, silence, 100).await.unwrap())
+        let ask = Ask { token, lease: LEASE, silence, lanes: &Lane::ALL, limit };
+        let ids = rows::claim(&self.app.db, ask, &mut Trail::default()).await.unwrap();
+        rows::load(&self.app.db, &ids).await.unwrap()
     }
 
     async fn claim_one(&self) -> (LeaseToken, Claimed) {
@@ -104,13 +110,15 @@ impl Desk {
     }
 
     async fn begin(&self, held: &Claimed, token: LeaseToken) -> bool {
-        rows::begin(&self.app.db, held.id, token, self.app.db.clock().now(), LEASE).await.unwrap()
+        let beginning = Beginning { held: held.clone(), token, date: self.app.db.clock().now() };
+        rows::begin(&self.app.db, &beginning).await.unwrap().is_some()
     }
 
     async fn settle(&self, held: &Claimed, token: LeaseToken, fate: Fate) -> bool {
         let attempt = Attempt { outcome: "sent", reply: "250 ok".into(), ..Attempt::default() };
         let silence = self.app.settings.relay_silence;
-        rows::settle(&self.app.db, held, token, &fate, Some(&attempt), silence).await.unwrap()
+        let settling = Settling { held: held.clone(), token, fate, attempt: Some(attempt) };
+        rows::settle(&self.app.db, &settling, silence).await.unwrap()
     }
 
     async fn state(&self, id: DeliveryId) -> (State, Option<String>) {
@@ -180,7 +188,7 @@ on_both! {
         let sleeper = Claimed { id: unbegun, ..held.clone() };
         assert!(!desk.begin(&sleeper, old).await);
         assert!(!desk.settle(&sleeper, old, Fate::Sent).await);
-        assert!(!rows::renew(&desk.app.db, unbegun, old, LEASE).await.unwrap());
+        assert!(!rows::renew(&desk.app.db, old, LEASE).await.unwrap());
         rows::give_back(&desk.app.db, &[unbegun], old).await.unwrap();
         assert_eq!(desk.state(unbegun).await.0, State::Sending, "it is another claim's now");
         assert!(!desk.settle(&held, token, Fate::Sent).await);
@@ -195,7 +203,7 @@ on_both! {
         desk.enqueue(Class::Service).await;
         let (token, held) = desk.claim_one().await;
         let found = rows::claimed_by(&desk.app.db, token).await.unwrap();
-        assert_eq!(found.iter().map(|held| held.id).collect::<Vec<_>>(), [held.id]);
+        assert_eq!(found, [held.id]);
         // A begin whose COMMIT stayed unanswered is repeated and counts once.
         assert!(desk.begin(&held, token).await);
         assert!(desk.begin(&held, token).await);
@@ -212,9 +220,8 @@ on_both! {
             desk.app.db.clock().advance(Duration::from_secs(1));
         }
         desk.hold(ids[0]).await;
-        let claim = async |limit: u64| {
-            let silence = desk.app.settings.relay_silence;
-            let claimed = rows::claim(&desk.app.db, LeaseToken::new(), LEASE, silence, limit).await.unwrap();
+        let claim = async |limit: usize| {
+            let claimed = desk.claim_up_to(LeaseToken::new(), limit).await;
             let mut claimed: Vec<_> = claimed.iter().map(|held| held.id).collect();
             claimed.sort();
             claimed
@@ -235,7 +242,7 @@ on_both! {
         assert!(desk.begin(one(begun), token).await);
         desk.hold(held_back).await;
         desk.hold(begun).await;
-        desk.change("UPDATE deliveries SET not_after = 1 WHERE id = $1", vec![late.0.into()]).await;
+        desk.change("UPDATE queue SET not_after = 1 WHERE delivery_id = $1", vec![late.0.into()]).await;
         assert!(!desk.begin(one(held_back), token).await);
         assert!(!desk.begin(one(late), token).await);
         assert!(desk.begin(one(begun), token).await, "a begin whose COMMIT stayed unanswered counts all the same");
@@ -500,7 +507,8 @@ on_both! {
             let (token, held) = desk.claim_one().await;
             let silence = desk.app.settings.relay_silence;
             let fate = Fate::Failed("refused".into());
-            assert!(rows::settle(&desk.app.db, &held, token, &fate, Some(&gone), silence).await.unwrap());
+            let settling = Settling { held, token, fate, attempt: Some(gone.clone()) };
+            assert!(rows::settle(&desk.app.db, &settling, silence).await.unwrap());
         };
         let objections = async |class: Class| {
             let topic = desk.topic(class).await;

@@ -70,7 +70,7 @@ pub(super) async fn list_campaign_deliveries(
         |row| row.id.to_string(),
         |row| CampaignDelivery {
             email: people.remove(&row.recipient).and_then(|member| member.recipient.address),
-            due_at: (row.state == delivery::State::Queued).then_some(row.due_at),
+            due_at: row.due_at.filter(|_| row.state == delivery::State::Queued),
             id: row.id,
             recipient: row.recipient,
             state: row.state,

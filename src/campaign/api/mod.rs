@@ -162,8 +162,8 @@ async fn show(
     topic: String,
 ) -> Result<View, DbErr> {
     Ok(View {
-        counts: delivery::rows::counts(on, campaign.mailing()).await?,
-        suppressed_by: delivery::rows::suppressed_by(on, campaign.mailing()).await?,
+        counts: delivery::rows::counts(on, campaign.content_id).await?,
+        suppressed_by: delivery::rows::suppressed_by(on, campaign.content_id).await?,
         audience: campaign.audience()?,
         id: campaign.id,
         state: campaign.state,

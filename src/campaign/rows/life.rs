@@ -5,7 +5,7 @@
 use sea_orm::entity::prelude::*;
 use sea_orm::{ActiveValue, IntoActiveModel};
 
-use super::{Campaign, campaign, locked, stream_of};
+use super::{Campaign, campaign, locked, mailing_of, stream_of};
 use crate::campaign::draft::{check_stream, check_template};
 use crate::campaign::{CampaignError, Change, State};
 use crate::clock::Timestamp;
@@ -127,7 +127,8 @@ pub async fn cancel(txn: &Write, id: CampaignId) -> Result<Campaign, CampaignErr
 pub async fn retry(txn: &Write, db: &Db, id: CampaignId) -> Result<(Campaign, u64), CampaignError> {
     let campaign = locked(txn, id).await?;
     Change::Retry.permit(campaign.state)?;
-    let again = delivery::rows::retry_failed(txn, db, campaign.mailing()).await?;
+    let mailing = mailing_of(txn, &campaign).await?;
+    let again = delivery::rows::retry_failed(txn, db, mailing).await?;
     if again == 0 || campaign.state != State::Finished {
         return Ok((campaign, again));
     }

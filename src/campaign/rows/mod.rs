@@ -17,6 +17,7 @@ use super::{CampaignError, Change, Draft, State};
 use crate::brand::{self, Brand, Topic};
 use crate::clock::Timestamp;
 use crate::db::{Db, Write};
+use crate::delivery::rows::{Lane, Mailing};
 use crate::id::{BrandId, CampaignId, ContentId, MailingId, RecipientId, TopicId};
 use crate::message;
 use crate::recipient::Audience;
@@ -181,6 +182,12 @@ pub async fn stream_of(on: &impl ConnectionTrait, campaign: &Campaign) -> Result
     let brand = brand::rows::by_id(on, campaign.brand_id).await?.ok_or_else(|| gone("brand"))?;
     let topic = brand::rows::topic_by_id(on, campaign.topic_id).await?.ok_or_else(|| gone("topic"))?;
     Ok((brand, topic))
+}
+
+/// A campaign as its deliveries know it.
+pub(super) async fn mailing_of(txn: &Write, campaign: &Campaign) -> Result<Mailing, DbErr> {
+    let (_, topic) = stream_of(&**txn, campaign).await?;
+    Ok(Mailing { id: campaign.mailing(), content: campaign.content_id, lane: Lane::of(topic.class) })
 }
 
 /// Changes the fields of a draft or a scheduled campaign; `edit` gets the campaign as it stands, as a draft of itself.

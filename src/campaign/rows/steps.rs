@@ -54,7 +54,7 @@ pub(in crate::campaign) async fn waiting(
         // Most of a campaign's time there is nothing to do but to look whether its last message has gone; that takes no
         // lock, which on SQLite would keep everybody else from writing.
         let only_looks_on = campaign.state == State::Running && campaign.fanned_out;
-        if !only_looks_on || delivery::rows::is_settled(on, campaign.mailing()).await? {
+        if !only_looks_on || delivery::rows::is_settled(on, campaign.content_id).await? {
             waiting.push(campaign.id);
         }
     }
@@ -131,7 +131,7 @@ pub(super) async fn stream(txn: &Write, campaign: &Campaign) -> Result<Stream, D
 }
 
 async fn finish_when_settled(txn: &Write, campaign: Campaign, now: Timestamp) -> Result<Work, DbErr> {
-    if !delivery::rows::is_settled(&**txn, campaign.mailing()).await? {
+    if !delivery::rows::is_settled(&**txn, campaign.content_id).await? {
         return Ok(Work::None);
     }
     let mut row = campaign.into_active_model();
@@ -142,11 +142,11 @@ async fn finish_when_settled(txn: &Write, campaign: Campaign, now: Timestamp) ->
 }
 
 async fn cancel(txn: &Write, db: &Db, campaign: Campaign, now: Timestamp) -> Result<Work, DbErr> {
-    if delivery::rows::cancel_some(txn, db, campaign.mailing(), CANCEL_STEP).await? > 0 {
+    if delivery::rows::cancel_some(txn, db, campaign.content_id, CANCEL_STEP).await? > 0 {
         return Ok(Work::Done);
     }
     // What is being handed over may still be put off and queued again: not finished before it is settled.
-    if !delivery::rows::is_settled(&**txn, campaign.mailing()).await? {
+    if !delivery::rows::is_settled(&**txn, campaign.content_id).await? {
         return Ok(Work::None);
     }
     let mut row = campaign.into_active_model();

@@ -3,7 +3,7 @@
 use sea_orm::entity::prelude::*;
 use sea_orm::{ActiveValue, IntoActiveModel};
 
-use super::{campaign, locked};
+use super::{campaign, locked, mailing_of};
 use crate::campaign::{CampaignError, Change, State};
 use crate::db::Db;
 use crate::delivery;
@@ -26,7 +26,8 @@ pub async fn move_deadline(db: &Db, campaign: CampaignId) -> Result<(), Campaign
         if matches!(campaign.state, State::Cancelled | State::Finished) {
             return Ok(());
         }
-        let moved = delivery::rows::move_deadline(&txn, campaign.mailing(), campaign.not_after, STEP).await?;
+        let mailing = mailing_of(&txn, &campaign).await?;
+        let moved = delivery::rows::move_deadline(&txn, db, mailing, campaign.not_after, STEP).await?;
         txn.commit().await?;
         if moved < STEP {
             return Ok(());
@@ -49,7 +50,7 @@ where
     if campaign.started_at.is_some() {
         return Err(CampaignError::HasRun);
     }
-    let (mailing, content) = (campaign.mailing(), campaign.content_id);
+    let (mailing, content) = (mailing_of(&txn, &campaign).await?, campaign.content_id);
     // From here on nobody starts it or adds to it, so it never runs with half of its lines.
     let mut row = campaign.into_active_model();
     row.state = ActiveValue::Set(State::Cancelled);

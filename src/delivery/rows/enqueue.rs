@@ -1,15 +1,16 @@
-//! Making deliveries, and the changes that concern a whole mailing.
+//! Making deliveries, and ending what waits.
 
-use sea_orm::sea_query::{Expr, OnConflict};
-use sea_orm::{ActiveValue::Set, ConnectionTrait, DbErr, EntityTrait, Statement};
+use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, Statement, Value};
 
-use super::entities::delivery;
-use crate::db::{Db, Write};
+use super::look::end;
+use super::tally::Moves;
+use super::{Lane, Mailing, skip_locked};
+use crate::db::{Db, Kind, List, Write};
 use crate::delivery::{NewDelivery, State, Stream};
-use crate::id::MailingId;
+use crate::id::{AttemptId, ContentId, DeliveryId, MailingId};
 
-/// Rows a statement; 24 columns a row stay under SQLite's limit of bound values.
-const CHUNK: usize = 500;
+/// Deliveries taken up again in one statement.
+const RETRIED_AT_ONCE: u64 = 1_000;
 
 /// Makes a delivery for each of these people, due at once. Who has one of this mailing already gets no second.
 /// Returns how many were made. It belongs into the transaction of the fact that causes the deliveries.
@@ -17,46 +18,89 @@ const CHUNK: usize = 500;
 /// # Errors
 /// The database's own.
 pub async fn enqueue(txn: &Write, db: &Db, stream: &Stream, new: &[NewDelivery]) -> Result<u64, DbErr> {
-    let now = db.read_clock(&**txn).await?;
-    let mut added = 0;
-    for chunk in new.chunks(CHUNK) {
-        let rows = chunk.iter().map(|one| delivery::ActiveModel {
-            id: Set(one.id),
-            content_id: Set(stream.content),
-            mailing_id: Set(stream.mailing),
-            brand_id: Set(stream.brand),
-            topic_id: Set(stream.topic),
-            class: Set(stream.class),
-            lane: Set(i16::from(stream.class.can_be_refused())),
-            recipient_id: Set(one.recipient),
-            address_hash: Set(one.address_hash.clone()),
-            data: Set(one.data.clone()),
-            state: Set(State::Queued),
-            reason: Set(None),
-            due_at: Set(now),
-            not_after: Set(stream.not_after),
-            first_begun_at: Set(None),
-            token: Set(None),
-            lease_until: Set(None),
-            begun: Set(false),
-            doubt_until: Set(None),
-            doubted: Set(false),
-            attempts: Set(0),
-            created_at: Set(now),
-            settled_at: Set(None),
-        });
-        let once = OnConflict::new().do_nothing().to_owned();
-        added += delivery::Entity::insert_many(rows).on_conflict(once).exec_without_returning(&**txn).await?;
+    if new.is_empty() {
+        return Ok(0);
     }
-    Ok(added)
+    let now = db.now_sql();
+    let mut list = List::new([
+        ("id", Kind::Uuid),
+        ("recipient_id", Kind::Uuid),
+        ("address_hash", Kind::Bytes),
+        ("data", Kind::Json),
+    ]);
+    for one in new {
+        let data = one.data.as_ref().map(ToString::to_string);
+        list.push([one.id.0.into(), one.recipient.0.into(), one.address_hash.0.clone().into(), data.into()]);
+    }
+    let mut values: Vec<Value> = vec![
+        stream.content.0.into(),
+        stream.mailing.map(|mailing| mailing.0).into(),
+        stream.brand.0.into(),
+        stream.topic.0.into(),
+        stream.class.as_str().into(),
+        stream.not_after.map(|at| at.0).into(),
+    ];
+    let relation = list.relation(db.backend(), "n", &mut values);
+    let sql = format!(
+        "INSERT INTO deliveries (id, content_id, mailing_id, brand_id, topic_id, class, recipient_id, address_hash, \
+         data, state, not_after, doubted, attempts, created_at) \
+         SELECT n.id, $1, $2, $3, $4, $5, n.recipient_id, n.address_hash, n.data, 'open', $6, FALSE, 0, {now} \
+         FROM {relation} WHERE TRUE ON CONFLICT DO NOTHING RETURNING id"
+    );
+    let made = txn.query_all_raw(Statement::from_sql_and_values(db.backend(), sql, values)).await?;
+    let made: Result<Vec<DeliveryId>, DbErr> = made.iter().map(|row| row.try_get("", "id")).collect();
+    let made = made?;
+    if made.is_empty() {
+        return Ok(0);
+    }
+    queue_up(txn, db, &made).await?;
+    wake(txn, db, stream.content, Lane::of(stream.class)).await?;
+    let mut moves = Moves::default();
+    moves.add(stream.content, State::Queued, "", made.len() as i64);
+    moves.write(txn, db).await?;
+    Ok(made.len() as u64)
 }
 
-/// Cancels up to `limit` queued deliveries of a mailing. Returns how many; fewer than `limit` means that none is left.
+/// Puts these open deliveries into the queue, due at once.
+async fn queue_up(txn: &Write, db: &Db, ids: &[DeliveryId]) -> Result<(), DbErr> {
+    let mut list = List::new([("id", Kind::Uuid)]);
+    for id in ids {
+        list.push([id.0.into()]);
+    }
+    let mut values = Vec::new();
+    let relation = list.relation(db.backend(), "l", &mut values);
+    let sql = format!(
+        "INSERT INTO queue (delivery_id, content_id, brand_id, topic_id, class, address_hash, due_at, not_after) \
+         SELECT d.id, d.content_id, d.brand_id, d.topic_id, d.class, d.address_hash, {}, d.not_after \
+         FROM {relation} JOIN deliveries d ON d.id = l.id WHERE TRUE ORDER BY d.id",
+        db.now_sql()
+    );
+    txn.execute_raw(Statement::from_sql_and_values(db.backend(), sql, values)).await?;
+    Ok(())
+}
+
+/// Notes that something of this content is unfinished. Whoever calls it holds a share of the content's lock, by the
+/// foreign key of a delivery just made or by their own statement, so that no claim puts it to rest meanwhile.
+pub(super) async fn wake(txn: &Write, db: &Db, content: ContentId, lane: Lane) -> Result<(), DbErr> {
+    let sql = "UPDATE contents SET active = TRUE, lane = $2 WHERE id = $1 AND (NOT active OR lane <> $2)";
+    let values = [content.0.into(), (lane as i16).into()];
+    let woken = txn.execute_raw(Statement::from_sql_and_values(db.backend(), sql, values)).await?;
+    if woken.rows_affected() > 0 || lane == Lane::ServiceSide {
+        txn.tell();
+    }
+    Ok(())
+}
+
+/// Cancels up to `limit` queued deliveries of a content. Returns how many; fewer than `limit` means that none is left.
 ///
 /// # Errors
 /// The database's own.
-pub async fn cancel_some(txn: &Write, db: &Db, mailing: MailingId, limit: u64) -> Result<u64, DbErr> {
-    end_queued(txn, db, "cancelled", "mailing_id = $1", limit, vec![mailing.0.into()]).await
+pub async fn cancel_some(txn: &Write, db: &Db, content: ContentId, limit: u64) -> Result<u64, DbErr> {
+    let mut moves = Moves::default();
+    let values = vec![content.0.into()];
+    let ended = end_queued(txn, db, State::Cancelled, "q.content_id = $1", limit, values, &mut moves).await?;
+    moves.write(txn, db).await?;
+    Ok(ended)
 }
 
 /// Ends up to `limit` queued deliveries whose time is over. Returns how many.
@@ -64,27 +108,56 @@ pub async fn cancel_some(txn: &Write, db: &Db, mailing: MailingId, limit: u64) -
 /// # Errors
 /// The database's own.
 pub async fn expire_some(txn: &Write, db: &Db, limit: u64) -> Result<u64, DbErr> {
-    let over = format!("not_after <= {}", db.now_sql());
-    end_queued(txn, db, "expired", &over, limit, Vec::new()).await
+    let mut moves = Moves::default();
+    let ended = expire_into(txn, db, limit, &mut moves).await?;
+    moves.write(txn, db).await?;
+    Ok(ended)
+}
+
+pub(super) async fn expire_into(txn: &Write, db: &Db, limit: u64, moves: &mut Moves) -> Result<u64, DbErr> {
+    let over = format!("q.not_after <= {}", db.now_sql());
+    end_queued(txn, db, State::Expired, &over, limit, Vec::new(), moves).await
+}
+
+#[derive(FromQueryResult)]
+struct Waiting {
+    id: DeliveryId,
+    content_id: ContentId,
+    doubted: bool,
+    reason: Option<String>,
 }
 
 async fn end_queued(
     txn: &Write,
     db: &Db,
-    state: &str,
+    state: State,
     which: &str,
     limit: u64,
-    values: Vec<sea_orm::Value>,
+    values: Vec<Value>,
+    moves: &mut Moves,
 ) -> Result<u64, DbErr> {
-    // What was once in doubt may have been sent: it is not plainly cancelled or expired.
+    let lock = if skip_locked(db.backend()).is_empty() { "" } else { " FOR UPDATE OF q SKIP LOCKED" };
     let sql = format!(
-        "UPDATE deliveries SET state = CASE WHEN doubted THEN 'unknown' ELSE '{state}' END, settled_at = {now} \
-         WHERE id IN (SELECT id FROM deliveries WHERE state = 'queued' AND {which} LIMIT {limit}{lock})",
-        now = db.now_sql(),
-        lock = super::hold::skip_locked(db.backend()),
+        "SELECT q.delivery_id AS id, q.content_id, d.doubted, d.reason FROM queue q \
+         JOIN deliveries d ON d.id = q.delivery_id WHERE q.token IS NULL AND {which} LIMIT {limit}{lock}"
     );
-    let done = txn.execute_raw(Statement::from_sql_and_values(db.backend(), sql, values)).await?;
-    Ok(done.rows_affected())
+    let waiting = Waiting::find_by_statement(Statement::from_sql_and_values(db.backend(), sql, values));
+    let mut ends = List::new([("id", Kind::Uuid), ("state", Kind::Text), ("reason", Kind::Text)]);
+    for one in waiting.all(&**txn).await? {
+        // What was once in doubt may have been sent: it is not plainly cancelled or expired.
+        let state = if one.doubted { State::Unknown } else { state };
+        ends.push([one.id.0.into(), state.as_str().into(), one.reason.into()]);
+        moves.add(one.content_id, State::Queued, "", -1);
+        moves.add(one.content_id, state, "", 1);
+    }
+    end(txn, db, &ends).await?;
+    Ok(ends.len() as u64)
+}
+
+#[derive(FromQueryResult)]
+struct Again {
+    id: DeliveryId,
+    tried: bool,
 }
 
 /// Takes the failed deliveries of a mailing up again, with a fresh schedule of attempts; never what is unknown.
@@ -92,18 +165,80 @@ async fn end_queued(
 ///
 /// # Errors
 /// The database's own.
-pub async fn retry_failed(txn: &Write, db: &Db, mailing: MailingId) -> Result<u64, DbErr> {
-    use sea_orm::{ColumnTrait, QueryFilter};
-    let done = delivery::Entity::update_many()
-        .col_expr(delivery::Column::State, Expr::value(State::Queued))
-        .col_expr(delivery::Column::DueAt, db.now())
-        .col_expr(delivery::Column::Attempts, Expr::value(0))
-        .col_expr(delivery::Column::FirstBegunAt, Expr::value(Option::<i64>::None))
-        .col_expr(delivery::Column::Reason, Expr::value(Option::<String>::None))
-        .col_expr(delivery::Column::SettledAt, Expr::value(Option::<i64>::None))
-        .filter(delivery::Column::MailingId.eq(mailing))
-        .filter(delivery::Column::State.eq(State::Failed))
-        .exec(&**txn)
-        .await?;
-    Ok(done.rows_affected)
+pub async fn retry_failed(txn: &Write, db: &Db, mailing: Mailing) -> Result<u64, DbErr> {
+    let Mailing { content, lane, .. } = mailing;
+    // No claim may put the content to rest before this is committed.
+    let share = if skip_locked(db.backend()).is_empty() { "" } else { " FOR KEY SHARE" };
+    let sql = format!("SELECT id FROM contents WHERE id = $1{share}");
+    txn.query_one_raw(Statement::from_sql_and_values(db.backend(), sql, [content.0.into()])).await?;
+    let mut again = 0;
+    loop {
+        let moved = reopen_some(txn, db, mailing.id, "failed", RETRIED_AT_ONCE, None).await?;
+        again += moved;
+        if moved < RETRIED_AT_ONCE {
+            break;
+        }
+    }
+    if again > 0 {
+        wake(txn, db, content, lane).await?;
+        let mut moves = Moves::default();
+        let n = i64::try_from(again).unwrap_or(i64::MAX);
+        moves.add(content, State::Failed, "", -n);
+        moves.add(content, State::Queued, "", n);
+        moves.write(txn, db).await?;
+    }
+    Ok(again)
+}
+
+/// Opens up to `limit` ended deliveries of a mailing again that ended as `state`, and queues them; `not_after` is a new
+/// deadline. What was said of the last attempt moves beside the delivery.
+pub(super) async fn reopen_some(
+    txn: &Write,
+    db: &Db,
+    mailing: MailingId,
+    state: &'static str,
+    limit: u64,
+    not_after: Option<Option<i64>>,
+) -> Result<u64, DbErr> {
+    let sql = format!(
+        "SELECT id, outcome IS NOT NULL AS tried FROM deliveries \
+         WHERE mailing_id = $1 AND unsent = $2 ORDER BY id LIMIT {limit}"
+    );
+    let values = [mailing.0.into(), state.into()];
+    let found = Again::find_by_statement(Statement::from_sql_and_values(db.backend(), sql, values));
+    let found = found.all(&**txn).await?;
+    if found.is_empty() {
+        return Ok(0);
+    }
+    let mut tried = List::new([("id", Kind::Uuid), ("attempt_id", Kind::Uuid)]);
+    for one in found.iter().filter(|one| one.tried) {
+        tried.push([one.id.0.into(), AttemptId::new().0.into()]);
+    }
+    if !tried.is_empty() {
+        let mut values = Vec::new();
+        let relation = tried.relation(db.backend(), "l", &mut values);
+        let sql = format!(
+            "INSERT INTO attempts (id, delivery_id, token, begun_at, ended_at, outcome, phase, code, enhanced, reply) \
+             SELECT l.attempt_id, d.id, l.attempt_id, COALESCE(d.begun_at, d.created_at), d.ended_at, d.outcome, \
+             d.phase, d.code, d.enhanced, d.reply FROM {relation} JOIN deliveries d ON d.id = l.id WHERE TRUE"
+        );
+        txn.execute_raw(Statement::from_sql_and_values(db.backend(), sql, values)).await?;
+    }
+    let ids: Vec<DeliveryId> = found.iter().map(|one| one.id).collect();
+    let mut list = List::new([("id", Kind::Uuid)]);
+    for id in &ids {
+        list.push([id.0.into()]);
+    }
+    let mut values: Vec<Value> = vec![not_after.flatten().into()];
+    let relation = list.relation(db.backend(), "l", &mut values);
+    let deadline =
+        if not_after.is_some() { "CAST($1 AS bigint)" } else { "COALESCE(not_after, CAST($1 AS bigint))" };
+    let sql = format!(
+        "UPDATE deliveries SET state = 'open', unsent = NULL, reason = NULL, attempts = 0, dated_at = NULL, \
+         settled_at = NULL, begun_at = NULL, ended_at = NULL, outcome = NULL, phase = NULL, code = NULL, \
+         enhanced = NULL, reply = NULL, not_after = {deadline} FROM {relation} WHERE deliveries.id = l.id"
+    );
+    txn.execute_raw(Statement::from_sql_and_values(db.backend(), sql, values)).await?;
+    queue_up(txn, db, &ids).await?;
+    Ok(ids.len() as u64)
 }

@@ -1,13 +1,13 @@
 //! What the fence does to deliveries: taking back what has not begun, and looking for what has.
 
-use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, Statement, Value};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, FromQueryResult, Statement, Value};
 
-use super::hold::skip_locked;
+use super::tally::Moves;
 use crate::address::AddressHash;
-use crate::db::Db;
+use crate::db::{Db, Kind, List, Write};
 use crate::decision::{Class, objections};
 use crate::delivery::State;
-use crate::id::{BrandId, DeliveryId, LeaseToken, TopicId};
+use crate::id::{BrandId, ContentId, DeliveryId, LeaseToken, TopicId};
 use crate::opt_out::rows::{Wanted, facts_of};
 
 /// Deliveries of one person that one taking-back handles at most; the rest meets the decision.
@@ -27,7 +27,7 @@ pub struct Covered {
 }
 
 impl Covered {
-    /// A condition on `deliveries`, with its values from `$1` on.
+    /// A condition on `queue` or `doubts`, with its values from `$1` on.
     fn condition(&self) -> (String, Vec<Value>) {
         // The words of classes are literals of this program.
         let classes: Vec<String> = self.classes.iter().map(|class| format!("'{class}'")).collect();
@@ -70,8 +70,6 @@ struct Row {
     id: DeliveryId,
     topic_id: TopicId,
     token: Option<LeaseToken>,
-    sending: bool,
-    doubt: bool,
 }
 
 /// Looks for what is under way, in one statement with a snapshot of its own on the primary, so that nothing can pass
@@ -82,21 +80,15 @@ struct Row {
 pub async fn look(db: &Db, covered: &Covered) -> Result<Look, DbErr> {
     let (which, values) = covered.condition();
     let sql = format!(
-        "SELECT id, topic_id, token, state = 'sending' AS sending, \
-         COALESCE(doubt_until, 0) > {now} AS doubt FROM deliveries \
-         WHERE {which} AND (state = 'sending' OR doubt_until > {now})",
+        "SELECT delivery_id AS id, topic_id, token FROM queue WHERE {which} AND token IS NOT NULL UNION ALL \
+         SELECT delivery_id AS id, topic_id, NULL AS token FROM doubts WHERE {which} AND until > {now}",
         now = db.now_sql()
     );
     let statement = Statement::from_sql_and_values(db.backend(), sql, values);
     let mut found = Look::default();
     for row in Row::find_by_statement(statement).all(db.opt_out_reads()).await? {
         let one = InFlight { delivery: row.id, topic: row.topic_id, token: row.token };
-        if row.doubt {
-            found.in_doubt.push(InFlight { token: None, ..one.clone() });
-        }
-        if row.sending {
-            found.sending.push(one);
-        }
+        if row.token.is_some() { found.sending.push(one) } else { found.in_doubt.push(one) }
     }
     Ok(found)
 }
@@ -104,12 +96,12 @@ pub async fn look(db: &Db, covered: &Covered) -> Result<Look, DbErr> {
 #[derive(FromQueryResult)]
 struct Candidate {
     id: DeliveryId,
+    content_id: ContentId,
     class: Class,
     topic_id: TopicId,
+    claimed: bool,
+    doubted: bool,
 }
-
-/// What a taking-back may touch.
-const NOT_BEGUN: &str = "(state = 'queued' OR (state = 'sending' AND NOT begun))";
 
 /// Suppresses what is queued, or claimed and not begun, as far as the decision says so. For speed only: whatever it
 /// skips meets the decision. Rows that somebody else has locked are skipped, so that no stopped worker can hold it up.
@@ -119,22 +111,26 @@ const NOT_BEGUN: &str = "(state = 'queued' OR (state = 'sending' AND NOT begun))
 pub async fn take_back(db: &Db, covered: &Covered) -> Result<u64, DbErr> {
     let (which, values) = covered.condition();
     // Mostly there is nothing, and nobody waits for a turn to write.
-    let sql = format!("SELECT 1 FROM deliveries WHERE {which} AND {NOT_BEGUN} LIMIT 1");
+    let sql = format!("SELECT 1 FROM queue WHERE {which} AND NOT begun LIMIT 1");
     let statement = Statement::from_sql_and_values(db.backend(), sql, values.clone());
     if db.opt_out_reads().query_one_raw(statement).await?.is_none() {
         return Ok(0);
     }
     let txn = db.begin_opt_out().await?;
+    let lock = if db.backend() == DbBackend::Postgres { " FOR UPDATE OF q SKIP LOCKED" } else { "" };
     let sql = format!(
-        "SELECT id, class, topic_id FROM deliveries WHERE {which} AND {NOT_BEGUN} LIMIT {TAKEN_BACK_AT_ONCE}{}",
-        skip_locked(db.backend())
+        "SELECT q.delivery_id AS id, q.content_id, q.class, q.topic_id, q.token IS NOT NULL AS claimed, d.doubted \
+         FROM queue q JOIN deliveries d ON d.id = q.delivery_id \
+         WHERE {} AND NOT q.begun LIMIT {TAKEN_BACK_AT_ONCE}{lock}",
+        which_of(&which, "q")
     );
     let statement = Statement::from_sql_and_values(db.backend(), sql, values);
     let candidates = Candidate::find_by_statement(statement).all(&*txn).await?;
     let mut topics: Vec<TopicId> = candidates.iter().map(|one| one.topic_id).collect();
     topics.sort_unstable();
     topics.dedup();
-    let mut taken = 0;
+    let mut moves = Moves::default();
+    let mut ends = List::new([("id", Kind::Uuid), ("state", Kind::Text), ("reason", Kind::Text)]);
     for topic in topics {
         let Some(topic) = crate::brand::rows::topic_by_id(&*txn, topic).await? else { continue };
         let people = [covered.address_hash.clone()];
@@ -142,19 +138,37 @@ pub async fn take_back(db: &Db, covered: &Covered) -> Result<u64, DbErr> {
         let Some(facts) = facts.get(&covered.address_hash) else { continue };
         for one in candidates.iter().filter(|one| one.topic_id == topic.id) {
             let Some(reason) = objections(one.class, facts).first().copied() else { continue };
-            let sql = format!(
-                "UPDATE deliveries SET state = CASE WHEN doubted THEN 'unknown' ELSE '{}' END, reason = $2, \
-                 settled_at = {}, token = NULL, lease_until = NULL WHERE id = $1",
-                State::Suppressed,
-                db.now_sql()
-            );
-            let values = [one.id.0.into(), reason.as_str().into()];
-            taken += txn
-                .execute_raw(Statement::from_sql_and_values(db.backend(), sql, values))
-                .await?
-                .rows_affected();
+            let state = if one.doubted { State::Unknown } else { State::Suppressed };
+            ends.push([one.id.0.into(), state.as_str().into(), reason.as_str().into()]);
+            moves.add(one.content_id, if one.claimed { State::Sending } else { State::Queued }, "", -1);
+            moves.add(one.content_id, state, reason.as_str(), 1);
         }
     }
+    end(&txn, db, &ends).await?;
+    moves.write(&txn, db).await?;
     txn.commit().await?;
-    Ok(taken)
+    Ok(ends.len() as u64)
+}
+
+fn which_of(which: &str, table: &str) -> String {
+    // Every condition names its column after `AND` or at the start.
+    format!("{table}.{}", which.replace(" AND ", &format!(" AND {table}.")))
+}
+
+/// Takes these out of the queue, locked as they are, and writes their final state.
+pub(super) async fn end(txn: &Write, db: &Db, ends: &List<3>) -> Result<(), DbErr> {
+    if ends.is_empty() {
+        return Ok(());
+    }
+    let mut values = Vec::new();
+    let list = ends.relation(db.backend(), "l", &mut values);
+    let sql = format!("DELETE FROM queue WHERE delivery_id IN (SELECT l.id FROM {list})");
+    txn.execute_raw(Statement::from_sql_and_values(db.backend(), sql, values.clone())).await?;
+    let sql = format!(
+        "UPDATE deliveries SET state = l.state, unsent = l.state, reason = l.reason, settled_at = {} \
+         FROM {list} WHERE deliveries.id = l.id",
+        db.now_sql()
+    );
+    txn.execute_raw(Statement::from_sql_and_values(db.backend(), sql, values)).await?;
+    Ok(())
 }

@@ -1,6 +1,6 @@
 //! Single messages: tried out before they are accepted, so that whoever asks learns at once what is missing.
 
-use sea_orm::{ConnectionTrait, DbErr, JsonValue};
+use sea_orm::{ConnectionTrait, DbErr, JsonValue, Statement};
 
 use super::enqueue;
 use crate::address::EmailAddress;
@@ -157,13 +157,8 @@ pub async fn data_of(
     mailing: MailingId,
     recipient: RecipientId,
 ) -> Result<Option<JsonValue>, DbErr> {
-    use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
-
-    use super::delivery::{Column, Entity};
-    let row = Entity::find()
-        .filter(Column::MailingId.eq(mailing))
-        .filter(Column::RecipientId.eq(recipient))
-        .one(on)
-        .await?;
-    Ok(row.and_then(|row| row.data))
+    let sql = "SELECT data FROM deliveries WHERE mailing_id = $1 AND recipient_id = $2";
+    let values = [mailing.0.into(), recipient.0.into()];
+    let statement = Statement::from_sql_and_values(on.get_database_backend(), sql, values);
+    on.query_one_raw(statement).await?.map_or(Ok(None), |row| row.try_get("", "data"))
 }

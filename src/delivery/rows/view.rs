@@ -1,18 +1,18 @@
 //! Deliveries as callers see them: counts, lists, attempts; and the workers' heartbeat.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect,
-    Statement,
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, Statement,
+    Value,
 };
 use serde::Serialize;
 
-use super::entities::{attempt, delivery};
+use super::entities::attempt;
 use crate::clock::Timestamp;
 use crate::db::Db;
 use crate::decision::Class;
-use crate::delivery::{Counts, State};
+use crate::delivery::State;
 use crate::id::{BrandId, DeliveryId, MailingId, RecipientId, TopicId};
 
 /// An attempt as callers see it.
@@ -53,8 +53,8 @@ pub struct DeliveryView {
     pub state: State,
     /// Why.
     pub reason: Option<String>,
-    /// When it is tried next, while it is queued.
-    pub due_at: Timestamp,
+    /// When it is tried next, while it is unfinished.
+    pub due_at: Option<Timestamp>,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it came to its final state.
@@ -77,55 +77,44 @@ pub struct DeliveryFilter {
 }
 
 #[derive(FromQueryResult)]
-struct Counted {
-    word: Option<String>,
-    n: i64,
+struct Row {
+    id: DeliveryId,
+    recipient_id: RecipientId,
+    brand_id: BrandId,
+    topic_id: TopicId,
+    class: Class,
+    mailing_id: Option<MailingId>,
+    state: State,
+    reason: Option<String>,
+    due_at: Option<Timestamp>,
+    created_at: Timestamp,
+    settled_at: Option<Timestamp>,
+    begun_at: Option<Timestamp>,
+    ended_at: Option<Timestamp>,
+    outcome: Option<String>,
+    phase: Option<String>,
+    code: Option<i64>,
+    enhanced: Option<String>,
+    reply: Option<String>,
+    begun: Option<bool>,
+    queue_begun_at: Option<Timestamp>,
 }
 
-/// How many deliveries of a mailing are in which state.
-///
-/// # Errors
-/// The database's own.
-pub async fn counts(on: &impl ConnectionTrait, mailing: MailingId) -> Result<Counts, DbErr> {
-    let sql = "SELECT state AS word, COUNT(*) AS n FROM deliveries WHERE mailing_id = $1 GROUP BY state";
-    let mut counts = Counts::default();
-    for row in counted(on, sql, mailing).await? {
-        let state: State =
-            row.word.unwrap_or_default().parse().map_err(|_| DbErr::Type("a delivery's state".into()))?;
-        counts.add(state, u64::try_from(row.n).unwrap_or(0));
-    }
-    Ok(counts)
-}
-
-/// How many deliveries of a mailing were suppressed for which reason.
-///
-/// # Errors
-/// The database's own.
-pub async fn suppressed_by(
-    on: &impl ConnectionTrait,
-    mailing: MailingId,
-) -> Result<BTreeMap<String, u64>, DbErr> {
-    let sql = "SELECT reason AS word, COUNT(*) AS n FROM deliveries \
-               WHERE mailing_id = $1 AND state = 'suppressed' GROUP BY reason";
-    let rows = counted(on, sql, mailing).await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| (row.word.unwrap_or_default(), u64::try_from(row.n).unwrap_or(0)))
-        .collect())
-}
-
-async fn counted(on: &impl ConnectionTrait, sql: &str, mailing: MailingId) -> Result<Vec<Counted>, DbErr> {
-    let statement = Statement::from_sql_and_values(on.get_database_backend(), sql, [mailing.0.into()]);
-    Counted::find_by_statement(statement).all(on).await
-}
+/// What is unfinished is told by the queue, the rest by the record.
+const ROWS: &str = "SELECT d.id, d.recipient_id, d.brand_id, d.topic_id, d.class, d.mailing_id, \
+    CASE WHEN d.state <> 'open' THEN d.state WHEN q.token IS NULL THEN 'queued' ELSE 'sending' END AS state, \
+    d.reason, q.due_at, d.created_at, d.settled_at, d.begun_at, d.ended_at, d.outcome, d.phase, d.code, d.enhanced, \
+    d.reply, q.begun, q.begun_at AS queue_begun_at";
 
 /// One delivery with its attempts.
 ///
 /// # Errors
 /// The database's own.
 pub async fn get(on: &impl ConnectionTrait, id: DeliveryId) -> Result<Option<DeliveryView>, DbErr> {
-    let row = delivery::Entity::find_by_id(id).one(on).await?;
-    Ok(with_attempts(on, row.into_iter().collect()).await?.pop())
+    let sql = format!("{ROWS} FROM deliveries d LEFT JOIN queue q ON q.delivery_id = d.id WHERE d.id = $1");
+    let statement = Statement::from_sql_and_values(on.get_database_backend(), sql, [id.0.into()]);
+    let rows = Row::find_by_statement(statement).all(on).await?;
+    Ok(with_attempts(on, rows).await?.pop())
 }
 
 /// Up to `limit` deliveries by id, from the one after `after` on, with their attempts.
@@ -138,29 +127,52 @@ pub async fn list(
     after: Option<DeliveryId>,
     limit: u64,
 ) -> Result<Vec<DeliveryView>, DbErr> {
-    let mut query = delivery::Entity::find().order_by_asc(delivery::Column::Id).limit(limit);
+    let mut values: Vec<Value> = Vec::new();
+    let mut which = vec!["TRUE".to_owned()];
+    let mut holds = |condition: &str, value: Value| {
+        values.push(value);
+        which.push(format!("{condition} ${}", values.len()));
+    };
     if let Some(mailing) = filter.mailing {
-        query = query.filter(delivery::Column::MailingId.eq(mailing));
+        holds("d.mailing_id =", mailing.0.into());
     }
     if let Some(recipient) = filter.recipient {
-        query = query.filter(delivery::Column::RecipientId.eq(recipient));
+        holds("d.recipient_id =", recipient.0.into());
     }
     if let Some(brand) = filter.brand {
-        query = query.filter(delivery::Column::BrandId.eq(brand));
-    }
-    if let Some(state) = filter.state {
-        query = query.filter(delivery::Column::State.eq(state));
+        holds("d.brand_id =", brand.0.into());
     }
     if let Some(after) = after {
-        query = query.filter(delivery::Column::Id.gt(after));
+        holds("d.id >", after.0.into());
     }
-    with_attempts(on, query.all(on).await?).await
+    let join = match filter.state {
+        None => "LEFT JOIN",
+        Some(State::Queued) => {
+            which.push("q.token IS NULL".into());
+            "JOIN"
+        }
+        Some(State::Sending) => {
+            which.push("q.token IS NOT NULL".into());
+            "JOIN"
+        }
+        Some(State::Sent) => {
+            which.push("d.state = 'sent'".into());
+            "LEFT JOIN"
+        }
+        Some(state) => {
+            which.push(format!("d.unsent = '{state}'"));
+            "LEFT JOIN"
+        }
+    };
+    let sql = format!(
+        "{ROWS} FROM deliveries d {join} queue q ON q.delivery_id = d.id WHERE {} ORDER BY d.id LIMIT {limit}",
+        which.join(" AND ")
+    );
+    let statement = Statement::from_sql_and_values(on.get_database_backend(), sql, values);
+    with_attempts(on, Row::find_by_statement(statement).all(on).await?).await
 }
 
-async fn with_attempts(
-    on: &impl ConnectionTrait,
-    rows: Vec<delivery::Model>,
-) -> Result<Vec<DeliveryView>, DbErr> {
+async fn with_attempts(on: &impl ConnectionTrait, rows: Vec<Row>) -> Result<Vec<DeliveryView>, DbErr> {
     let ids: Vec<DeliveryId> = rows.iter().map(|row| row.id).collect();
     let mut attempts: HashMap<DeliveryId, Vec<AttemptView>> = HashMap::new();
     if !ids.is_empty() {
@@ -182,21 +194,51 @@ async fn with_attempts(
             });
         }
     }
-    let view = |row: delivery::Model| DeliveryView {
-        attempts: attempts.remove(&row.id).unwrap_or_default(),
-        id: row.id,
-        recipient: row.recipient_id,
-        brand: row.brand_id,
-        topic: row.topic_id,
-        class: row.class,
-        mailing: row.mailing_id,
-        state: row.state,
-        reason: row.reason,
-        due_at: row.due_at,
-        created_at: row.created_at,
-        settled_at: row.settled_at,
+    let view = |row: Row| {
+        let mut made = attempts.remove(&row.id).unwrap_or_default();
+        made.extend(row.last());
+        DeliveryView {
+            attempts: made,
+            id: row.id,
+            recipient: row.recipient_id,
+            brand: row.brand_id,
+            topic: row.topic_id,
+            class: row.class,
+            mailing: row.mailing_id,
+            state: row.state,
+            reason: row.reason,
+            due_at: row.due_at,
+            created_at: row.created_at,
+            settled_at: row.settled_at,
+        }
     };
     Ok(rows.into_iter().map(view).collect())
+}
+
+impl Row {
+    /// The attempt that ended it, or the one that is under way.
+    fn last(&self) -> Option<AttemptView> {
+        if self.outcome.is_some() {
+            return Some(AttemptView {
+                begun_at: self.begun_at.unwrap_or(self.created_at),
+                ended_at: self.ended_at,
+                outcome: self.outcome.clone(),
+                phase: self.phase.clone(),
+                code: self.code,
+                enhanced: self.enhanced.clone(),
+                reply: self.reply.clone(),
+            });
+        }
+        (self.begun == Some(true)).then(|| AttemptView {
+            begun_at: self.queue_begun_at.unwrap_or(self.created_at),
+            ended_at: None,
+            outcome: None,
+            phase: None,
+            code: None,
+            enhanced: None,
+            reply: None,
+        })
+    }
 }
 
 /// Notes that a worker looked for work, for those who watch. Nothing is decided by it.

@@ -1,13 +1,15 @@
 //! The facts of the decision, read fresh: of many people, about one topic, in one query.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement, Value};
 
 use super::to_said;
 use crate::address::AddressHash;
 use crate::brand::Topic;
+use crate::db::{Kind, List};
 use crate::decision::{Facts, Health, Stand, Standing};
+use crate::id::{BrandId, TopicId};
 
 /// How far apart two failures must lie to count as two, in microseconds: a day.
 const A_DAY: i64 = 24 * 3600 * 1_000_000;
@@ -35,41 +37,75 @@ pub async fn facts_of(
     if wanted.people.is_empty() {
         return Ok(HashMap::new());
     }
-    let statement = statement(on.get_database_backend(), wanted);
-    let rows = on.query_all_raw(statement).await?;
+    let backend = on.get_database_backend();
+    let mut people = List::new([("address_hash", Kind::Bytes)]);
+    for hash in wanted.people {
+        people.push([hash.0.clone().into()]);
+    }
+    let (brand_key, topic_key) = scope_keys(wanted.topic.brand_id, wanted.topic.id);
+    let mut values: Vec<Value> = vec![wanted.topic.id.into(), brand_key.into(), topic_key.into()];
+    let people = people.relation(backend, "l", &mut values);
+    let keys = if backend == DbBackend::Postgres {
+        "CAST($1 AS uuid) AS topic_id, CAST($2 AS text) AS brand_key, CAST($3 AS text) AS topic_key"
+    } else {
+        "$1 AS topic_id, $2 AS brand_key, $3 AS topic_key"
+    };
+    let sql = format!(
+        "SELECT p.address_hash, {FACTS} FROM (SELECT l.address_hash, {keys} FROM {people}) AS p {FACTS_OF_P}"
+    );
+    let rows = on.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
     rows.iter().map(|row| Ok((AddressHash(row.try_get("", "address_hash")?), to_facts(row)?))).collect()
 }
 
-fn statement(backend: DbBackend, wanted: Wanted<'_>) -> Statement {
-    let bytes = if backend == DbBackend::Postgres { "bytea" } else { "blob" };
-    let people: Vec<String> =
-        (0..wanted.people.len()).map(|n| format!("(CAST(${} AS {bytes}))", n + 4)).collect();
-    let sql = format!(
-        "SELECT p.column1 AS address_hash, r.standing, m.customer, t.customers_keep, t.consent, \
-         a.failures, a.first_failed_at, a.last_failed_at, \
-         sa.said AS all_said, sa.seq AS all_seq, sa.complaint AS all_complaint, \
-         sb.said AS brand_said, sb.seq AS brand_seq, sb.complaint AS brand_complaint, \
-         st.said AS topic_said, st.seq AS topic_seq, st.complaint AS topic_complaint \
-         FROM (VALUES {people}) AS p \
-         JOIN topics t ON t.id = $1 \
-         LEFT JOIN recipients r ON r.address_hash = p.column1 \
-         LEFT JOIN recipient_brands m ON m.recipient_id = r.id AND m.brand_id = t.brand_id \
-         LEFT JOIN addresses a ON a.address_hash = p.column1 \
-         LEFT JOIN suppressions sa ON sa.address_hash = p.column1 AND sa.scope_key = 'all' \
-         LEFT JOIN suppressions sb ON sb.address_hash = p.column1 AND sb.scope_key = $2 \
-         LEFT JOIN suppressions st ON st.address_hash = p.column1 AND st.scope_key = $3",
-        people = people.join(", "),
-    );
-    let mut values: Vec<Value> = vec![
-        wanted.topic.id.into(),
-        format!("brand:{}", wanted.topic.brand_id).into(),
-        format!("topic:{}", wanted.topic.id).into(),
-    ];
-    values.extend(wanted.people.iter().map(|hash| Value::from(hash.0.clone())));
-    Statement::from_sql_and_values(backend, sql, values)
+/// Those of these people who ever said anything, or whose address ever failed; of the others the standing is all there is
+/// to know, and whether their consent is asked for.
+///
+/// # Errors
+/// The database's own.
+pub async fn known_among(
+    on: &impl ConnectionTrait,
+    people: &[AddressHash],
+) -> Result<HashSet<AddressHash>, DbErr> {
+    let mut list = List::new([("address_hash", Kind::Bytes)]);
+    for hash in people {
+        list.push([hash.0.clone().into()]);
+    }
+    let mut values = Vec::new();
+    let list = list.relation(on.get_database_backend(), "l", &mut values);
+    let sql =
+        format!("SELECT a.address_hash FROM {list} JOIN addresses a ON a.address_hash = l.address_hash");
+    let rows =
+        on.query_all_raw(Statement::from_sql_and_values(on.get_database_backend(), sql, values)).await?;
+    rows.iter().map(|row| Ok(AddressHash(row.try_get("", "address_hash")?))).collect()
 }
 
-fn to_facts(row: &QueryResult) -> Result<Facts, DbErr> {
+/// Under which keys the suppressions of a brand and of a topic stand.
+pub fn scope_keys(brand: BrandId, topic: TopicId) -> (String, String) {
+    (format!("brand:{brand}"), format!("topic:{topic}"))
+}
+
+/// What [`to_facts`] reads, in a SELECT that joins [`FACTS_OF_P`].
+pub const FACTS: &str = "r.standing, m.customer, t.customers_keep, t.consent, \
+    a.failures, a.first_failed_at, a.last_failed_at, \
+    sa.said AS all_said, sa.seq AS all_seq, sa.complaint AS all_complaint, \
+    sb.said AS brand_said, sb.seq AS brand_seq, sb.complaint AS brand_complaint, \
+    st.said AS topic_said, st.seq AS topic_seq, st.complaint AS topic_complaint";
+
+/// Where the facts of a relation `p (address_hash, topic_id, brand_key, topic_key)` are found. Who never said anything and
+/// never failed has no row in `addresses`, and then none in `suppressions`.
+pub const FACTS_OF_P: &str = "JOIN topics t ON t.id = p.topic_id \
+    LEFT JOIN recipients r ON r.address_hash = p.address_hash \
+    LEFT JOIN recipient_brands m ON m.recipient_id = r.id AND m.brand_id = t.brand_id \
+    LEFT JOIN addresses a ON a.address_hash = p.address_hash \
+    LEFT JOIN suppressions sa ON sa.address_hash = a.address_hash AND sa.scope_key = 'all' \
+    LEFT JOIN suppressions sb ON sb.address_hash = a.address_hash AND sb.scope_key = p.brand_key \
+    LEFT JOIN suppressions st ON st.address_hash = a.address_hash AND st.scope_key = p.topic_key";
+
+/// Reads a row of [`FACTS`].
+///
+/// # Errors
+/// When the row does not hold them.
+pub fn to_facts(row: &QueryResult) -> Result<Facts, DbErr> {
     let standing: Option<Standing> = row.try_get("", "standing")?;
     let consent: String = row.try_get("", "consent")?;
     Ok(Facts {

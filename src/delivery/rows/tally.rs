@@ -1,0 +1,120 @@
+//! How many deliveries of a content are in which state, kept with every change, so that nobody counts rows.
+//!
+//! Each connection adds to a shard of its own as far as possible, so that workers do not wait for one another; the sum
+//! counts. A transaction writes here last, its rows in one order, so that no two wait for each other.
+
+use std::collections::BTreeMap;
+
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, FromQueryResult, Statement};
+
+use crate::db::{Db, Kind, List, Write};
+use crate::delivery::{Counts, State};
+use crate::id::ContentId;
+
+/// Shards of PostgreSQL; SQLite has one writer and needs one.
+const SHARDS: i64 = 16;
+
+/// What a transaction moved from state to state.
+#[derive(Debug, Default)]
+pub(super) struct Moves(BTreeMap<(ContentId, &'static str, String), i64>);
+
+impl Moves {
+    /// `n` more (or fewer) deliveries of this content are in this state; `reason` where it is suppressed.
+    pub(super) fn add(&mut self, content: ContentId, state: State, reason: &str, n: i64) {
+        let reason = if state == State::Suppressed { reason } else { "" };
+        *self.0.entry((content, state.as_str(), reason.to_owned())).or_default() += n;
+    }
+
+    /// Writes what was moved, as the last thing of the transaction.
+    pub(super) async fn write(&self, txn: &Write, db: &Db) -> Result<(), DbErr> {
+        let mut list = List::new([
+            ("content_id", Kind::Uuid),
+            ("state", Kind::Text),
+            ("reason", Kind::Text),
+            ("n", Kind::Int),
+        ]);
+        for ((content, state, reason), n) in self.0.iter().filter(|(_, n)| **n != 0) {
+            list.push([content.0.into(), (*state).into(), reason.as_str().into(), (*n).into()]);
+        }
+        if list.is_empty() {
+            return Ok(());
+        }
+        let mut values = Vec::new();
+        let relation = list.relation(db.backend(), "m", &mut values);
+        let sql = format!(
+            "INSERT INTO tally (content_id, shard, state, reason, n) \
+             SELECT m.content_id, {}, m.state, m.reason, m.n FROM {relation} WHERE TRUE \
+             ORDER BY m.content_id, m.state, m.reason {ADD}",
+            shard(db.backend(), 0)
+        );
+        txn.execute_raw(Statement::from_sql_and_values(db.backend(), sql, values)).await?;
+        Ok(())
+    }
+}
+
+/// What an INSERT into the tally does where there is a row.
+pub(super) const ADD: &str =
+    "ON CONFLICT (content_id, shard, state, reason) DO UPDATE SET n = tally.n + excluded.n";
+
+/// The shard of the connection, as an expression.
+pub(super) fn shard(backend: DbBackend, from: i64) -> String {
+    if backend == DbBackend::Postgres {
+        format!("{from} + pg_backend_pid() % {SHARDS}")
+    } else {
+        "0".to_owned()
+    }
+}
+
+/// The shards of those who write here before they are done; see [`super::turn`].
+pub(super) fn shard_of_turns(backend: DbBackend) -> String {
+    shard(backend, SHARDS)
+}
+
+#[derive(FromQueryResult)]
+struct Counted {
+    word: String,
+    n: i64,
+}
+
+/// How many deliveries of a content are in which state.
+///
+/// # Errors
+/// The database's own.
+pub async fn counts(on: &impl ConnectionTrait, content: ContentId) -> Result<Counts, DbErr> {
+    let sql =
+        "SELECT state AS word, CAST(SUM(n) AS bigint) AS n FROM tally WHERE content_id = $1 GROUP BY state";
+    let mut counts = Counts::default();
+    for row in counted(on, sql, content).await? {
+        let state: State = row.word.parse().map_err(|_| DbErr::Type("a delivery's state".into()))?;
+        counts.add(state, u64::try_from(row.n).unwrap_or(0));
+    }
+    Ok(counts)
+}
+
+/// How many deliveries of a content were suppressed for which reason.
+///
+/// # Errors
+/// The database's own.
+pub async fn suppressed_by(
+    on: &impl ConnectionTrait,
+    content: ContentId,
+) -> Result<BTreeMap<String, u64>, DbErr> {
+    let sql = "SELECT reason AS word, CAST(SUM(n) AS bigint) AS n FROM tally \
+               WHERE content_id = $1 AND state = 'suppressed' GROUP BY reason HAVING SUM(n) > 0";
+    let rows = counted(on, sql, content).await?;
+    Ok(rows.into_iter().map(|row| (row.word, u64::try_from(row.n).unwrap_or(0))).collect())
+}
+
+async fn counted(on: &impl ConnectionTrait, sql: &str, content: ContentId) -> Result<Vec<Counted>, DbErr> {
+    let statement = Statement::from_sql_and_values(on.get_database_backend(), sql, [content.0.into()]);
+    Counted::find_by_statement(statement).all(on).await
+}
+
+/// Whether nothing of a content is queued or being sent.
+///
+/// # Errors
+/// The database's own.
+pub async fn is_settled(on: &impl ConnectionTrait, content: ContentId) -> Result<bool, DbErr> {
+    let counts = counts(on, content).await?;
+    Ok(counts.queued + counts.sending == 0)
+}
