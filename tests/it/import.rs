@@ -1,6 +1,20 @@
 //! Files of people: streamed in, counted, each bad line with its number and reason.
 
-use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom as _;
+use rand::{RngExt as _, SeedableRng as _};
+use sea_orm::{ActiveModelTrait as _, ActiveValue, IntoActiveModel as _};
+use serde_json::{Map, Value, json};
+use tidings::address::{AddressKey, EmailAddress};
+use tidings::brand;
+use tidings::db::Db;
+use tidings::decision::Standing;
+use tidings::id::BrandId;
+use tidings::recipient::import::Format;
+use tidings::recipient::rows;
+use tidings::recipient::{Membership, Outcome, Upsert};
 
 use super::harness::{Database, Tidings};
 
@@ -10,7 +24,181 @@ fn counts(report: &Value) -> Vec<u64> {
         .to_vec()
 }
 
+/// A line of a file and the same said through the API; lines of one address differ in how it is spelt.
+fn line(random: &mut StdRng, brand: Option<BrandId>) -> (Value, Upsert) {
+    let n = random.random_range(0..150);
+    let email = match random.random_range(0..3) {
+        0 => format!("Person.{n}@B\u{fc}cher.example"),
+        1 => format!("person.{n}@xn--bcher-kva.example"),
+        _ => format!("PERSON.{n}@bu\u{308}cher.example"),
+    };
+    let mut said = Upsert::new(EmailAddress::parse(&email).unwrap());
+    let mut spelt = json!({ "email": email });
+    for (field, cell) in
+        [("name", &mut said.name), ("external_id", &mut said.external_id), ("locale", &mut said.locale)]
+    {
+        if random.random_bool(0.4) {
+            let texts = if field == "locale" {
+                ["de", "de-AT", "pt_BR"]
+            } else {
+                ["\"O'Neil\" \\ {x}, NULL", "null", "\u{1f600} \u{e4}"]
+            };
+            let text = texts[random.random_range(0..3)];
+            spelt[field] = json!(text);
+            *cell = Some(Some(text.to_owned()));
+        }
+    }
+    if random.random_bool(0.3) {
+        let tags: Vec<&str> = ["a", "b;c", "\"d\""].into_iter().take(random.random_range(0..4)).collect();
+        spelt["tags"] = json!(tags);
+        said.tags = Some(tags.into_iter().map(str::to_owned).collect());
+    }
+    if random.random_bool(0.5) {
+        let mut attributes = Map::new();
+        for _ in 0..random.random_range(0..4) {
+            let values = [
+                json!(null),
+                json!(1),
+                json!(1.5),
+                json!("two\nlines\t\\"),
+                json!(true),
+                json!({ "x": [1, null, "y"] }),
+            ];
+            attributes.insert(
+                format!("k{}", random.random_range(0..3)),
+                values[random.random_range(0..values.len())].clone(),
+            );
+        }
+        spelt["attributes"] = json!(attributes);
+        said.attributes = attributes;
+    }
+    said.membership = brand.map_or(Membership::Unsaid, Membership::Join);
+    (spelt, said)
+}
+
+/// Everybody, by address or, when erased, by its hash: all that is stored but ids and times.
+async fn everybody(db: &Db) -> BTreeMap<String, Value> {
+    let people = rows::list(db.reads(), None, None, 10_000).await.unwrap();
+    let ids: Vec<_> = people.iter().map(|person| person.id).collect();
+    let ties = rows::ties(db.reads(), &ids).await.unwrap();
+    let tied = |id| {
+        let ties = ties.get(&id).into_iter().flatten();
+        ties.map(|tie| json!([tie.brand_id, tie.belongs, tie.customer])).collect::<Vec<_>>()
+    };
+    let people = people.into_iter().map(|person| {
+        let all = json!([
+            person.address,
+            person.folded,
+            person.name,
+            person.external_id,
+            person.locale,
+            person.standing.to_string(),
+            person.every_brand,
+            person.tags,
+            person.attributes,
+            person.policies,
+            person.created_at == person.updated_at,
+            tied(person.id),
+        ]);
+        (person.address_hash.to_text(), all)
+    });
+    people.collect()
+}
+
+/// Takes from everybody who says so what erasure takes.
+async fn erase(db: &Db, which: impl Fn(&str) -> bool) {
+    let txn = db.begin().await.unwrap();
+    for person in rows::list(&*txn, None, None, 10_000).await.unwrap() {
+        if person.folded.as_deref().is_some_and(&which) {
+            let mut row: rows::recipient::ActiveModel = person.into();
+            row.address = ActiveValue::Set(None);
+            row.folded = ActiveValue::Set(None);
+            row.standing = ActiveValue::Set(Standing::Erased);
+            row.update(&*txn).await.unwrap();
+        }
+    }
+    txn.commit().await.unwrap();
+}
+
+/// What the lines of a file come to when each is stored in a transaction of its own, as [`counts`].
+async fn one_at_a_time(db: &Db, key: &AddressKey, lines: &[Upsert]) -> Vec<u64> {
+    let mut seen = BTreeSet::new();
+    let mut counts = vec![lines.len() as u64, 0, 0, 0, 0, 0];
+    for said in lines {
+        if !seen.insert(said.address.folded()) {
+            counts[4] += 1;
+            continue;
+        }
+        let txn = db.begin().await.unwrap();
+        let done = rows::upsert(&txn, db, key, said).await.unwrap();
+        txn.commit().await.unwrap();
+        counts[match done.outcome {
+            Outcome::Created => 1,
+            Outcome::Updated => 2,
+            Outcome::Unchanged => 3,
+            Outcome::Erased => 5,
+        }] += 1;
+    }
+    counts
+}
+
 on_both! {
+    async fn a_file_does_what_its_lines_do_one_at_a_time(database: Database) {
+        let other = database.empty_again().await;
+        let single = Db::open(&other.url()).await.unwrap();
+        single.migrate().await.unwrap();
+        let tidings = Tidings::start_web(database).await;
+        tidings.brand("acme").await;
+        let (whole, key) = (&tidings.app().db, &tidings.app().address_key);
+        let brand = brand::rows::find(whole.reads(), "acme").await.unwrap().unwrap();
+        let txn = single.begin().await.unwrap();
+        brand.clone().into_active_model().reset_all().insert(&*txn).await.unwrap();
+        txn.commit().await.unwrap();
+        let seed = rand::random();
+        let mut random = StdRng::seed_from_u64(seed);
+        for round in 0..4 {
+            let (mut file, mut lines) = (String::new(), Vec::new());
+            let brand = (round % 2 == 1).then_some(brand.id);
+            for _ in 0..120 {
+                let (spelt, said) = line(&mut random, brand);
+                file += &format!("{spelt}\n");
+                lines.push(said);
+            }
+            let report = rows::import_all(whole, key, file.as_bytes(), Format::Ndjson, brand, |_| {}).await.unwrap();
+            let counted = counts(&serde_json::to_value(report).unwrap());
+            assert_eq!(counted, one_at_a_time(&single, key, &lines).await, "round {round} of seed {seed}");
+            assert_eq!(everybody(whole).await, everybody(&single).await, "round {round} of seed {seed}");
+            for db in [whole, &single] {
+                erase(db, |folded| folded.starts_with(&format!("person.{round}"))).await;
+            }
+        }
+        single.close().await;
+        tidings.stop().await;
+    }
+
+    async fn files_of_the_same_people_in_any_order_never_wait_for_one_another_in_a_circle(database: Database) {
+        let tidings = Tidings::start_web(database).await;
+        let file = |random: &mut StdRng, round: usize| {
+            let mut people: Vec<usize> = (0..900).filter(|_| random.random_bool(0.7)).collect();
+            people.shuffle(random);
+            let lines: String = people.iter().map(|n| format!("p{n}@people.example.com,{round}\n")).collect();
+            format!("email,round\n{lines}")
+        };
+        let mut random = StdRng::seed_from_u64(7);
+        for round in 0..4 {
+            // Everybody is new, then some are, then nobody is.
+            let files: Vec<String> = (0..6).map(|_| file(&mut random, round)).collect();
+            let uploads = files.into_iter().map(|file| {
+                let api = tidings.with_key("admin-key-of-the-tests");
+                async move { api.post_text("/recipients/import", "text/csv", file).await.ok() }
+            });
+            for report in futures_util::future::join_all(uploads).await {
+                assert_eq!(report["rejected"], 0, "{report}");
+            }
+        }
+        tidings.stop().await;
+    }
+
     async fn a_file_goes_in_but_for_its_bad_lines(database: Database) {
         let tidings = Tidings::start_web(database).await;
         tidings.post("/recipients", json!({ "email": "known@example.org", "name": "Old", "locale": "de" })).await.ok();

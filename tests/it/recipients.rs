@@ -1,10 +1,18 @@
 //! People: stored once under the folded address, seen by whom they belong to, never freed of an opt-out by an upsert.
 
+use std::collections::BTreeMap;
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use sea_orm::{ConnectionTrait as _, Statement};
 use serde_json::{Value, json};
 use tidings::access::rows::create_key;
+use tidings::address::EmailAddress;
 use tidings::brand;
+use tidings::db::Db;
 use tidings::decision::Standing;
-use tidings::recipient::rows;
+use tidings::id::{BrandId, RecipientId};
+use tidings::recipient::{Audience, CustomerOf, Membership, Upsert, rows};
 use tidings::web::Role;
 
 use super::harness::{Answer, Api, Database, Tidings};
@@ -27,7 +35,128 @@ async fn by_email(api: &Api, email: &str) -> Answer {
     api.get(&format!("/recipients?{query}")).await
 }
 
+/// Values that two databases and this program may tell apart in ways of their own.
+fn values() -> Vec<Value> {
+    vec![
+        json!(1),
+        json!(1.0),
+        json!(1.5),
+        json!(-3),
+        json!(9_007_199_254_740_993_i64),
+        json!("1"),
+        json!("One"),
+        json!(""),
+        json!("a\"b\\c'\n"),
+        json!("null"),
+        json!(true),
+        json!(false),
+        json!([]),
+        json!({}),
+        json!([1, "x", null]),
+        json!(["x", 1, null]),
+        json!({ "b": 1, "a": { "c": [true] } }),
+        json!({ "a": { "c": [false] } }),
+    ]
+}
+
+/// A crowd of people of two brands or of every one.
+async fn crowd(tidings: &Tidings, random: &mut StdRng, brands: [BrandId; 2]) {
+    let app = tidings.app();
+    let txn = app.db.begin().await.unwrap();
+    for n in 0..120 {
+        let mut said = Upsert::new(EmailAddress::parse(&format!("p{n}@people.example.com")).unwrap());
+        let some = |random: &mut StdRng| brands.into_iter().filter(|_| random.random_bool(0.5)).collect();
+        if random.random_bool(0.7) {
+            said.membership = Membership::Only(some(random));
+        }
+        if random.random_bool(0.5) {
+            said.customer_of = CustomerOf::Only(some(random));
+        }
+        let locale = [None, Some("de"), Some("DE_at"), Some("den"), Some("d"), Some("en-GB")]
+            [random.random_range(0..6)];
+        said.locale = Some(locale.map(str::to_owned));
+        said.tags = Some(
+            ["a", "A", "b;c", "%", "\"d\""]
+                .into_iter()
+                .filter(|_| random.random_bool(0.3))
+                .map(str::to_owned)
+                .collect(),
+        );
+        for key in ["k", "K", "a.b", "$[0]", "\"q\""] {
+            let values = values();
+            if random.random_bool(0.6) {
+                said.attributes.insert(key.to_owned(), values[random.random_range(0..values.len())].clone());
+            }
+        }
+        rows::upsert(&txn, &app.db, &app.address_key, &said).await.unwrap();
+    }
+    txn.commit().await.unwrap();
+}
+
+async fn selected(
+    db: &Db,
+    audience: &Audience,
+    brand: BrandId,
+    after: Option<RecipientId>,
+    upto: Option<RecipientId>,
+) -> Vec<RecipientId> {
+    let people = rows::meant(db.backend(), audience, brand, after, upto);
+    let sql = format!("SELECT id FROM ({}) AS p ORDER BY id", people.sql);
+    let found = db
+        .reads()
+        .query_all_raw(Statement::from_sql_and_values(db.backend(), sql, people.values))
+        .await
+        .unwrap();
+    found.iter().map(|row| row.try_get("", "id").unwrap()).collect()
+}
+
 on_both! {
+    async fn the_database_takes_an_audience_as_this_program_does(database: Database) {
+        let tidings = Tidings::start_web(database).await;
+        let mut brands = Vec::new();
+        for slug in ["acme", "bolt"] {
+            tidings.brand(slug).await;
+            brands.push(brand::rows::find(tidings.app().db.reads(), slug).await.unwrap().unwrap().id);
+        }
+        let brands = [brands[0], brands[1]];
+        let seed = rand::random();
+        crowd(&tidings, &mut StdRng::seed_from_u64(seed), brands).await;
+        let mut audiences = vec![
+            json!({ "all": true }), json!({ "customer": true }), json!({ "customer": false }),
+            json!({ "tags": ["a"] }), json!({ "tags": ["none", "%", "\"d\""] }), json!({ "tags": [""] }),
+            json!({ "tags": ["b;c"], "customer": true, "locale": "de", "attributes": { "k": 1 } }),
+            json!({ "attributes": { "k": 1, "K": "1" } }), json!({ "attributes": { "none": null } }), json!({ "attributes": { "k": null } }),
+        ];
+        audiences.extend(["de", "DE", "de-at", "de_AT", "d", "e", "en_", "%", "\u{130}"].map(|locale| json!({ "locale": locale })));
+        for key in ["k", "a.b", "$[0]", "\"q\"", "k.a"] {
+            audiences.extend(values().into_iter().map(|value| json!({ "attributes": { key: value } })));
+        }
+        let db = &tidings.app().db;
+        let mut met = 0;
+        for spelt in audiences {
+            let audience: Audience = serde_json::from_value(spelt.clone()).unwrap();
+            for brand in brands {
+                let people = rows::list(db.reads(), Some(brand), None, 1000).await.unwrap();
+                let ids: Vec<RecipientId> = people.iter().map(|person| person.id).collect();
+                let members: BTreeMap<_, _> = rows::people(db.reads(), &ids, brand).await.unwrap().into_iter().collect();
+                let want: Vec<RecipientId> =
+                    members.into_iter().filter(|(_, member)| audience.matches(member)).map(|(id, _)| id).collect();
+                met += usize::from(!want.is_empty());
+                assert_eq!(selected(db, &audience, brand, None, None).await, want, "{spelt} of seed {seed}");
+                let (mut after, mut steps) = (None, Vec::new());
+                loop {
+                    let upto = rows::end_of_step(db.reads(), after, 50).await.unwrap();
+                    steps.extend(selected(db, &audience, brand, after, upto).await);
+                    let Some(end) = upto else { break };
+                    after = Some(end);
+                }
+                assert_eq!(steps, want, "{spelt} in steps, of seed {seed}");
+            }
+        }
+        assert!(met > 100, "hardly any audience means anybody");
+        tidings.stop().await;
+    }
+
     async fn one_address_is_one_recipient_however_it_is_spelt(database: Database) {
         let tidings = Tidings::start_web(database).await;
         let first = tidings.post("/recipients", json!({ "email": "U@BÜCHER.example", "name": "Uta" })).await;

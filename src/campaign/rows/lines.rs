@@ -2,10 +2,11 @@
 //!
 //! A line never changes somebody who is stored already, and says nothing about what they refused.
 
-use sea_orm::DbErr;
+use sea_orm::{DbBackend, DbErr};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::io::AsyncRead;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{locked, steps};
 use crate::address::{AddressKey, EmailAddress};
@@ -14,11 +15,9 @@ use crate::db::{Db, Write};
 use crate::delivery::{self, NewDelivery};
 use crate::id::{CampaignId, DeliveryId};
 use crate::recipient;
-use crate::recipient::import::{Extra, Format, ImportError, Lines, Rejections};
+use crate::recipient::import::{self, Extra, Format, ImportError, Lines, Rejections};
 use crate::recipient::rows::Newcomer;
 
-/// Lines of one transaction.
-const CHUNK: usize = 500;
 /// Most octets of one line's data, written as JSON.
 const MAX_DATA: usize = 16 * 1024;
 
@@ -76,54 +75,85 @@ pub async fn add_all(
     format: Format,
     mut progress: impl FnMut(&LinesReport),
 ) -> Result<LinesReport, LinesFailure> {
+    let most = if db.backend() == DbBackend::Postgres { 4000 } else { 1000 };
     let mut report = LinesReport::default();
     let mut file = Lines::open(source, format, Extra::Data).await?;
     // An empty file, too, is told when the campaign takes no lines.
-    add_chunk(db, key, id, &[], &mut report).await?;
+    add_chunk(db.clone(), key.clone(), id, Chunk::default()).await?;
+    let mut adding: Option<AbortOnDropHandle<Result<Added, CampaignError>>> = None;
     loop {
-        let read = file.next(CHUNK).await?;
-        if read.is_empty() {
+        // The next lines are read and checked here while a task of its own and the database add those before.
+        let read = file.next(most).await;
+        if let Some(added) = adding.take() {
+            let added = added.await.map_err(|error| DbErr::Custom(format!("a task ended: {error}")))??;
+            report.count(added);
+            progress(&report);
+        }
+        let chunk = Chunk::new(read?);
+        if chunk.received == 0 {
             return Ok(report);
         }
-        let mut lines = Vec::with_capacity(read.len());
-        for line in read {
-            report.received += 1;
-            match line.record {
-                Ok(record) if too_large(&record.extra) => {
-                    let reason = format!("the data is longer than {MAX_DATA} octets as JSON");
-                    report.rejections.add(line.number, reason);
-                }
-                Ok(record) => {
-                    lines.push(Line { address: record.email, name: record.name, data: record.extra });
-                }
-                Err(reason) => report.rejections.add(line.number, reason),
-            }
-        }
-        add_chunk(db, key, id, &lines, &mut report).await?;
-        progress(&report);
+        adding = Some(AbortOnDropHandle::new(tokio::spawn(add_chunk(db.clone(), key.clone(), id, chunk))));
     }
 }
 
+impl LinesReport {
+    fn count(&mut self, Added { chunk, added }: Added) {
+        self.received += chunk.received;
+        self.added += added;
+        self.already_there += chunk.lines.len() as u64 - added;
+        for (number, reason) in chunk.rejected {
+            self.rejections.add(number, reason);
+        }
+    }
+}
+
+/// Lines of a file, ready to be added.
+#[derive(Default)]
+struct Chunk {
+    received: u64,
+    rejected: Vec<(u64, String)>,
+    lines: Vec<Line>,
+}
+
+impl Chunk {
+    fn new(read: Vec<import::Line>) -> Self {
+        let mut chunk = Self { received: read.len() as u64, ..Self::default() };
+        for import::Line { number, record } in read {
+            match record {
+                Ok(record) if too_large(&record.extra) => {
+                    let reason = format!("the data is longer than {MAX_DATA} octets as JSON");
+                    chunk.rejected.push((number, reason));
+                }
+                Ok(record) => {
+                    chunk.lines.push(Line { address: record.email, name: record.name, data: record.extra });
+                }
+                Err(reason) => chunk.rejected.push((number, reason)),
+            }
+        }
+        chunk
+    }
+}
+
+/// A chunk, and how many of its people were not in the campaign before.
+struct Added {
+    chunk: Chunk,
+    added: u64,
+}
+
 fn too_large(data: &Map<String, Value>) -> bool {
-    serde_json::to_vec(data).map_or(true, |json| json.len() > MAX_DATA)
+    !data.is_empty() && serde_json::to_vec(data).map_or(true, |json| json.len() > MAX_DATA)
 }
 
-async fn add_chunk(
-    db: &Db,
-    key: &AddressKey,
-    id: CampaignId,
-    lines: &[Line],
-    report: &mut LinesReport,
-) -> Result<(), LinesFailure> {
+async fn add_chunk(db: Db, key: AddressKey, id: CampaignId, chunk: Chunk) -> Result<Added, CampaignError> {
     let txn = db.begin().await?;
-    let added = add_lines(&txn, db, key, id, lines).await?;
+    let added = add_lines(&txn, &db, &key, id, &chunk.lines).await?;
     txn.commit().await?;
-    report.added += added;
-    report.already_there += lines.len() as u64 - added;
-    Ok(())
+    Ok(Added { chunk, added })
 }
 
-/// Adds these people, at most 1,000 at a time, and says how many were not in the campaign before.
+/// Adds these people and says how many were not in the campaign before. Some thousand at a time: until the transaction
+/// ends the campaign and whoever is new stay locked.
 ///
 /// # Errors
 /// The state that forbids it.
@@ -147,10 +177,10 @@ pub async fn add_lines(
     let new: Vec<NewDelivery> = lines
         .iter()
         .zip(people)
-        .map(|(line, person)| NewDelivery {
+        .map(|(line, (recipient, address_hash))| NewDelivery {
             id: DeliveryId::new(),
-            recipient: person.id,
-            address_hash: key.hash(&line.address),
+            recipient,
+            address_hash,
             data: (!line.data.is_empty()).then(|| Value::Object(line.data.clone())),
         })
         .collect();

@@ -82,6 +82,11 @@ impl<R: AsyncRead + Unpin> Records<R> {
         })
     }
 
+    /// How many octets of the file were stepped over so far.
+    pub(super) fn skipped(&self) -> usize {
+        self.window.skipped()
+    }
+
     async fn skip_empty_lines(&mut self) -> io::Result<bool> {
         let mut after_cr = false;
         while let Some(byte) = self.window.peek().await? {

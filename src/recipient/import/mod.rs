@@ -27,6 +27,9 @@ use crate::address::EmailAddress;
 /// Longest record, in octets.
 const MAX_LINE: usize = 64 * 1024;
 
+/// Most octets of a file whose lines are held at a time, the last of them aside.
+pub const MAX_OCTETS: usize = 2 * 1024 * 1024;
+
 /// How a file is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -172,17 +175,26 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         }
     }
 
-    /// The next lines, at most `limit`; none at the end of the file.
+    /// The next lines, at most `limit`, and fewer where they are long: no more than [`MAX_OCTETS`] of the file and what
+    /// the last of them has beyond it. None at the end of the file.
     ///
     /// # Errors
     /// [`ImportError::Broken`].
     pub async fn next(&mut self, limit: usize) -> Result<Vec<Line>, ImportError> {
         let mut lines = Vec::new();
-        while lines.len() < limit {
+        let enough = self.skipped() + MAX_OCTETS;
+        while lines.len() < limit && self.skipped() < enough {
             let Some(line) = self.next_line().await? else { break };
             lines.push(line);
         }
         Ok(lines)
+    }
+
+    fn skipped(&self) -> usize {
+        match &self.0 {
+            Kind::Csv { records, .. } => records.skipped(),
+            Kind::Ndjson { window, .. } => window.skipped(),
+        }
     }
 
     async fn next_line(&mut self) -> Result<Option<Line>, ImportError> {

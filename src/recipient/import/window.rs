@@ -13,12 +13,13 @@ pub(super) struct Window<R> {
     bytes: Vec<u8>,
     start: usize,
     ended: bool,
+    skipped: usize,
 }
 
 impl<R: AsyncRead + Unpin> Window<R> {
     /// Opens it and steps over a byte order mark.
     pub(super) async fn open(source: R) -> io::Result<Self> {
-        let mut window = Self { source, bytes: Vec::new(), start: 0, ended: false };
+        let mut window = Self { source, bytes: Vec::new(), start: 0, ended: false, skipped: 0 };
         while window.bytes().len() < 3 && !window.ended {
             window.fill().await?;
         }
@@ -41,6 +42,12 @@ impl<R: AsyncRead + Unpin> Window<R> {
     /// Steps over the next `n` bytes.
     pub(super) fn skip(&mut self, n: usize) {
         self.start += n;
+        self.skipped += n;
+    }
+
+    /// How many bytes were stepped over so far.
+    pub(super) fn skipped(&self) -> usize {
+        self.skipped
     }
 
     /// Reads some more.

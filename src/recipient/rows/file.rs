@@ -2,21 +2,18 @@
 
 use std::collections::HashSet;
 
-use sea_orm::{DbErr, RuntimeErr};
+use sea_orm::{DbBackend, DbErr};
 use serde::Serialize;
 use tokio::io::AsyncRead;
+use tokio_util::task::AbortOnDropHandle;
 
-use super::upsert_lines;
+use super::{Line, upsert_lines};
 use crate::address::{AddressHash, AddressKey};
 use crate::db::Db;
 use crate::id::BrandId;
 use crate::recipient::change::{Membership, Outcome, Upsert, Upserted};
-use crate::recipient::import::{Extra, Format, ImportError, Line, Lines, Record, Rejections};
+use crate::recipient::import::{self, Extra, Format, ImportError, Lines, Record, Rejections};
 
-/// Lines stored in one transaction. Fourteen columns a row stay under SQLite's limit of 32,766 values.
-const CHUNK: usize = 1000;
-/// How often a chunk is tried when uploads collide.
-const TRIES: u32 = 5;
 /// How many addresses of a file are remembered: 64 MB at most.
 const MAX_SEEN: usize = 3_600_000;
 
@@ -67,35 +64,49 @@ pub async fn import_all(
     brand: Option<BrandId>,
     mut progress: impl FnMut(&ImportReport),
 ) -> Result<ImportReport, ImportFailure> {
+    let most = most_lines(db);
     let mut lines = Lines::open(source, format, Extra::Attributes).await?;
     let mut seen = Seen::default();
     let mut report = ImportReport::default();
-    let mut chunk = sort_out(lines.next(CHUNK).await?, key, brand, &mut seen, &mut report);
+    let mut storing: Option<AbortOnDropHandle<Result<Stored, DbErr>>> = None;
     loop {
-        // The next lines are read while the database stores these.
-        let (stored, next) = tokio::join!(store(db, key, &chunk), lines.next(CHUNK));
-        for (said, answer) in chunk.iter().zip(stored?) {
-            report.count(said.line, answer.outcome);
+        // The next lines are read, checked and hashed here while a task of its own and the database store those before.
+        let read = lines.next(most).await;
+        let chunk = read.map(|lines| (!lines.is_empty()).then(|| Chunk::new(lines, key, brand, &mut seen)));
+        if let Some(stored) = storing.take() {
+            let stored = stored.await.map_err(|error| DbErr::Custom(format!("a task ended: {error}")))??;
+            report.count(stored);
+            progress(&report);
         }
-        progress(&report);
-        let next = next?;
-        if next.is_empty() {
-            return Ok(report);
-        }
-        chunk = sort_out(next, key, brand, &mut seen, &mut report);
+        let Some(chunk) = chunk? else { return Ok(report) };
+        storing = Some(AbortOnDropHandle::new(tokio::spawn(store(db.clone(), chunk))));
     }
 }
 
+/// Lines stored in one transaction. On SQLite whoever opts out meanwhile waits for it.
+fn most_lines(db: &Db) -> usize {
+    if db.backend() == DbBackend::Postgres { 4000 } else { 1000 }
+}
+
 impl ImportReport {
-    fn count(&mut self, line: u64, outcome: Outcome) {
-        match outcome {
-            Outcome::Created => self.created += 1,
-            Outcome::Updated => self.updated += 1,
-            Outcome::Unchanged => self.unchanged += 1,
-            Outcome::Erased => {
-                self.rejections
-                    .add(line, "the person behind this address was erased; nothing was stored".to_owned());
+    fn count(&mut self, stored: Stored) {
+        let Chunk { received, duplicates, mut rejected, numbers, .. } = stored.chunk;
+        self.received += received;
+        self.duplicates += duplicates;
+        for (number, answer) in numbers.into_iter().zip(stored.answers) {
+            match answer.outcome {
+                Outcome::Created => self.created += 1,
+                Outcome::Updated => self.updated += 1,
+                Outcome::Unchanged => self.unchanged += 1,
+                Outcome::Erased => {
+                    let reason = "the person behind this address was erased; nothing was stored";
+                    rejected.push((number, reason.to_owned()));
+                }
             }
+        }
+        rejected.sort_by_key(|(number, _)| *number);
+        for (number, reason) in rejected {
+            self.rejections.add(number, reason);
         }
     }
 }
@@ -112,29 +123,39 @@ impl Seen {
     }
 }
 
-/// What one line says, ready to be stored.
-struct Said {
-    line: u64,
-    upsert: Upsert,
+/// What some lines of a file say, ready to be stored.
+#[derive(Default)]
+struct Chunk {
+    received: u64,
+    duplicates: u64,
+    rejected: Vec<(u64, String)>,
+    /// The number of each of `lines` in the file.
+    numbers: Vec<u64>,
+    lines: Vec<Line>,
 }
 
-fn sort_out(
-    lines: Vec<Line>,
-    key: &AddressKey,
-    brand: Option<BrandId>,
-    seen: &mut Seen,
-    report: &mut ImportReport,
-) -> Vec<Said> {
-    let mut chunk = Vec::with_capacity(lines.len());
-    for Line { number, record } in lines {
-        report.received += 1;
-        match record {
-            Err(reason) => report.rejections.add(number, reason),
-            Ok(record) if !seen.is_new(&key.hash(&record.email)) => report.duplicates += 1,
-            Ok(record) => chunk.push(Said { line: number, upsert: as_upsert(record, brand) }),
+impl Chunk {
+    fn new(read: Vec<import::Line>, key: &AddressKey, brand: Option<BrandId>, seen: &mut Seen) -> Self {
+        let mut chunk = Self::default();
+        for import::Line { number, record } in read {
+            chunk.received += 1;
+            match record.map(|record| Line::new(as_upsert(record, brand), key)) {
+                Err(reason) => chunk.rejected.push((number, reason)),
+                Ok(line) if !seen.is_new(line.hash()) => chunk.duplicates += 1,
+                Ok(line) => {
+                    chunk.numbers.push(number);
+                    chunk.lines.push(line);
+                }
+            }
         }
+        chunk
     }
-    chunk
+}
+
+/// A chunk with what became of each line.
+struct Stored {
+    chunk: Chunk,
+    answers: Vec<Upserted>,
 }
 
 fn as_upsert(record: Record, brand: Option<BrandId>) -> Upsert {
@@ -149,35 +170,12 @@ fn as_upsert(record: Record, brand: Option<BrandId>) -> Upsert {
     said
 }
 
-async fn store(db: &Db, key: &AddressKey, chunk: &[Said]) -> Result<Vec<Upserted>, DbErr> {
-    if chunk.is_empty() {
-        return Ok(Vec::new());
+async fn store(db: Db, chunk: Chunk) -> Result<Stored, DbErr> {
+    if chunk.lines.is_empty() {
+        return Ok(Stored { chunk, answers: Vec::new() });
     }
-    let said: Vec<Upsert> = chunk.iter().map(|said| said.upsert.clone()).collect();
-    let mut tries = 1;
-    loop {
-        match store_once(db, key, &said).await {
-            Err(error) if tries < TRIES && is_collision(&error) => tries += 1,
-            done => return done,
-        }
-    }
-}
-
-async fn store_once(db: &Db, key: &AddressKey, said: &[Upsert]) -> Result<Vec<Upserted>, DbErr> {
     let txn = db.begin().await?;
-    let answers = upsert_lines(&txn, db, key, said).await?;
+    let answers = upsert_lines(&txn, &db, &chunk.lines).await?;
     txn.commit().await?;
-    Ok(answers)
-}
-
-/// Whether PostgreSQL gave the transaction up because another wanted the same rows the other way round.
-fn is_collision(error: &DbErr) -> bool {
-    let (DbErr::Query(RuntimeErr::SqlxError(error)) | DbErr::Exec(RuntimeErr::SqlxError(error))) = error
-    else {
-        return false;
-    };
-    error
-        .as_database_error()
-        .and_then(|error| error.code())
-        .is_some_and(|code| code == "40P01" || code == "40001")
+    Ok(Stored { chunk, answers })
 }

@@ -2,6 +2,7 @@
 //!
 //! Nothing here writes to the tables of opt-outs, and only `fence` changes a standing.
 
+mod audience;
 mod file;
 mod upsert;
 
@@ -16,8 +17,9 @@ use crate::clock::Timestamp;
 use crate::decision::Standing;
 use crate::id::{BrandId, RecipientId};
 
+pub use audience::{Selection, end_of_step, meant};
 pub use file::{ImportFailure, ImportReport, import_all};
-pub use upsert::{Newcomer, ensure_lines, ensure_stranger, upsert, upsert_lines};
+pub use upsert::{Line, Newcomer, ensure_lines, ensure_stranger, upsert, upsert_lines};
 
 /// A person as stored.
 pub type Recipient = recipient::Model;

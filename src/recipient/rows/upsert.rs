@@ -1,15 +1,19 @@
 //! Storing people: one statement for the new ones of a chunk, one for the changed.
+//!
+//! Any number of uploads of the same people may run at once, and none waits for another in a circle. Each transaction
+//! first inserts whoever may be new and then locks whoever was stored already, each in the order of the hashes. While it
+//! inserts it can only wait for somebody who inserted a greater hash or is past inserting; while it locks, all that it
+//! locks is committed, so it can only wait for somebody who has locked a greater hash.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use sea_orm::entity::prelude::*;
-use sea_orm::sea_query::{LockType, OnConflict};
-use sea_orm::{ConnectionTrait, IntoActiveModel, QuerySelect};
+use sea_orm::{ConnectionTrait, DbBackend, Statement};
 
-use super::{Recipient, RecipientBrand, recipient, recipient_brand, ties};
+use super::{Recipient, RecipientBrand, recipient, ties};
 use crate::address::{AddressHash, AddressKey, EmailAddress};
 use crate::clock::Timestamp;
-use crate::db::{Db, Write};
+use crate::db::{Db, Kind, List, Write};
 use crate::id::{BrandId, RecipientId};
 use crate::recipient::change::{self, Membership, Outcome, Upsert, Upserted};
 
@@ -22,26 +26,43 @@ pub struct Newcomer {
     pub name: Option<String>,
 }
 
+/// What is said of one person, with what the address is known by.
+#[derive(Clone, Debug)]
+pub struct Line {
+    said: Upsert,
+    folded: String,
+    hash: AddressHash,
+}
+
+impl Line {
+    /// Folds and hashes the address.
+    pub fn new(said: Upsert, key: &AddressKey) -> Self {
+        let folded = said.address.folded();
+        let hash = key.hash_folded(&folded);
+        Self { said, folded, hash }
+    }
+
+    /// The hash of the address.
+    pub fn hash(&self) -> &AddressHash {
+        &self.hash
+    }
+}
+
 /// Stores what is said of one person. Calls at the same moment for one address wait for each other and do not fail.
 ///
 /// # Errors
 /// The database's own.
 pub async fn upsert(txn: &Write, db: &Db, key: &AddressKey, said: &Upsert) -> Result<Upserted, DbErr> {
-    one(store(txn, db, key, std::slice::from_ref(said), Known::Change).await?)
+    one(store(txn, db, &[Line::new(said.clone(), key)], Known::Change).await?)
 }
 
-/// Stores what is said of many people, at most 1,000 at a time; the answers come in the order of the lines. Of two
-/// lines with one address the first counts.
+/// Stores what is said of many people; the answers come in the order of the lines. Of two lines with one address the
+/// first counts. Some thousand lines at a time: their rows stay locked until the transaction ends.
 ///
 /// # Errors
-/// The database's own; on PostgreSQL also a deadlock with another upload, after which the transaction can be tried anew.
-pub async fn upsert_lines(
-    txn: &Write,
-    db: &Db,
-    key: &AddressKey,
-    lines: &[Upsert],
-) -> Result<Vec<Upserted>, DbErr> {
-    store(txn, db, key, lines, Known::Change).await
+/// The database's own.
+pub async fn upsert_lines(txn: &Write, db: &Db, lines: &[Line]) -> Result<Vec<Upserted>, DbErr> {
+    store(txn, db, lines, Known::Change).await
 }
 
 /// Makes somebody a recipient who belongs to no brand, and so to no audience; somebody known stays as stored.
@@ -54,34 +75,33 @@ pub async fn ensure_stranger(
     key: &AddressKey,
     newcomer: &Newcomer,
 ) -> Result<Upserted, DbErr> {
-    let mut said = Upsert::new(newcomer.address.clone());
-    said.name = newcomer.name.clone().map(Some);
-    said.membership = Membership::Only(Vec::new());
-    one(store(txn, db, key, &[said], Known::Leave).await?)
+    let said = as_upsert(newcomer, Membership::Only(Vec::new()));
+    one(store(txn, db, &[Line::new(said, key)], Known::Leave).await?)
 }
 
-/// Makes the newcomers recipients of the brand, at most 1,000 at a time; somebody known stays as stored, of whatever
-/// brand. The answers come in the order of the lines.
+/// Makes the newcomers recipients of the brand; somebody known stays as stored, of whatever brand. Says who they are
+/// and the hashes of their addresses, in the order of the lines. Some thousand lines at a time.
 ///
 /// # Errors
-/// As [`upsert_lines`].
+/// The database's own.
 pub async fn ensure_lines(
     txn: &Write,
     db: &Db,
     key: &AddressKey,
-    lines: &[Newcomer],
+    newcomers: &[Newcomer],
     brand: BrandId,
-) -> Result<Vec<Upserted>, DbErr> {
-    let lines: Vec<Upsert> = lines
-        .iter()
-        .map(|line| {
-            let mut said = Upsert::new(line.address.clone());
-            said.name = line.name.clone().map(Some);
-            said.membership = Membership::Join(brand);
-            said
-        })
-        .collect();
-    store(txn, db, key, &lines, Known::Leave).await
+) -> Result<Vec<(RecipientId, AddressHash)>, DbErr> {
+    let line = |newcomer| Line::new(as_upsert(newcomer, Membership::Join(brand)), key);
+    let lines: Vec<Line> = newcomers.iter().map(line).collect();
+    let stored = store(txn, db, &lines, Known::Leave).await?;
+    Ok(stored.into_iter().zip(lines).map(|(stored, line)| (stored.id, line.hash)).collect())
+}
+
+fn as_upsert(newcomer: &Newcomer, membership: Membership) -> Upsert {
+    let mut said = Upsert::new(newcomer.address.clone());
+    said.name = newcomer.name.clone().map(Some);
+    said.membership = membership;
+    said
 }
 
 /// What happens to people who are stored already.
@@ -91,111 +111,57 @@ enum Known {
     Leave,
 }
 
-struct Line<'a> {
-    hash: AddressHash,
-    folded: String,
-    said: &'a Upsert,
-}
-
-async fn store(
-    txn: &Write,
-    db: &Db,
-    key: &AddressKey,
-    said: &[Upsert],
-    known: Known,
-) -> Result<Vec<Upserted>, DbErr> {
-    if said.is_empty() {
+async fn store(txn: &Write, db: &Db, lines: &[Line], known: Known) -> Result<Vec<Upserted>, DbErr> {
+    if lines.is_empty() {
         return Ok(Vec::new());
     }
-    let hashes: Vec<AddressHash> = said.iter().map(|said| key.hash(&said.address)).collect();
-    let mut seen = HashSet::with_capacity(said.len());
-    let lines: Vec<Line<'_>> = said
-        .iter()
-        .zip(&hashes)
-        .filter(|(_, hash)| seen.insert(*hash))
-        .map(|(said, hash)| Line { hash: hash.clone(), folded: said.address.folded(), said })
-        .collect();
+    // By hash: the order in which rows are locked.
+    let mut distinct: BTreeMap<&AddressHash, &Line> = BTreeMap::new();
+    for line in lines {
+        distinct.entry(&line.hash).or_insert(line);
+    }
     let now = db.read_clock(&**txn).await?;
-
-    let mut stored = lock(txn, lines.iter().map(|line| &line.hash)).await?;
-    let mut answers = insert_new(txn, &lines, &mut stored, now).await?;
+    let people: Vec<(Recipient, Vec<RecipientBrand>)> =
+        distinct.values().map(|line| newcomer(line, now)).collect();
+    let inserted = insert(txn, people.iter().map(|(person, _)| person), now).await?;
+    let others = if inserted == people.len() as u64 {
+        HashMap::new()
+    } else {
+        let mut stored = lock(txn, distinct.keys().copied()).await?;
+        for (person, _) in &people {
+            if stored.get(&person.address_hash).is_some_and(|stored| stored.id == person.id) {
+                stored.remove(&person.address_hash);
+            }
+        }
+        stored
+    };
+    let mut answers: HashMap<AddressHash, Upserted> = HashMap::with_capacity(people.len());
+    let mut new_ties = Vec::new();
+    for (person, ties) in people {
+        if !others.contains_key(&person.address_hash) {
+            answers.insert(person.address_hash, Upserted { id: person.id, outcome: Outcome::Created });
+            new_ties.extend(ties);
+        }
+    }
+    write_ties(txn, new_ties).await?;
     match known {
         Known::Leave => {
-            for (hash, person) in stored {
+            for (hash, person) in others {
                 answers.insert(hash, Upserted { id: person.id, outcome: Outcome::Unchanged });
             }
         }
-        Known::Change => change_known(txn, &lines, stored, now, &mut answers).await?,
+        Known::Change => change_known(txn, &distinct, others, now, &mut answers).await?,
     }
-    hashes
-        .iter()
-        .map(|hash| {
-            answers.get(hash).copied().ok_or_else(|| DbErr::RecordNotFound("an upserted person".into()))
-        })
-        .collect()
+    let answer = |line: &Line| answers.get(&line.hash).copied();
+    let all: Option<Vec<Upserted>> = lines.iter().map(answer).collect();
+    all.ok_or_else(|| DbErr::RecordNotFound("an upserted person".into()))
 }
 
 fn one(answers: Vec<Upserted>) -> Result<Upserted, DbErr> {
     answers.first().copied().ok_or_else(|| DbErr::RecordNotFound("the upserted person".into()))
 }
 
-/// Reads those stored and keeps them from changing until the transaction ends. In the order of the hash, so that two
-/// uploads of the same people take their turns; the lock lets foreign keys to the person through.
-async fn lock<'a>(
-    txn: &Write,
-    hashes: impl Iterator<Item = &'a AddressHash>,
-) -> Result<HashMap<AddressHash, Recipient>, DbErr> {
-    let mut query = recipient::Entity::find()
-        .filter(recipient::Column::AddressHash.is_in(hashes.cloned()))
-        .lock(LockType::NoKeyUpdate);
-    sea_orm::QueryOrder::query(&mut query)
-        .order_by(recipient::Column::AddressHash, sea_orm::sea_query::Order::Asc);
-    let people = query.all(&**txn).await?;
-    Ok(people.into_iter().map(|person| (person.address_hash.clone(), person)).collect())
-}
-
-/// Inserts those who are not in `stored`, and adds to `stored` whom somebody else inserted in the meantime.
-async fn insert_new(
-    txn: &Write,
-    lines: &[Line<'_>],
-    stored: &mut HashMap<AddressHash, Recipient>,
-    now: Timestamp,
-) -> Result<HashMap<AddressHash, Upserted>, DbErr> {
-    let mut created: HashMap<AddressHash, Upserted> = HashMap::with_capacity(lines.len());
-    let mut people: Vec<(Recipient, Vec<RecipientBrand>)> = lines
-        .iter()
-        .filter(|line| !stored.contains_key(&line.hash))
-        .map(|line| newcomer(line, now))
-        .collect();
-    if people.is_empty() {
-        return Ok(created);
-    }
-    people.sort_by(|(a, _), (b, _)| a.address_hash.cmp(&b.address_hash));
-    let rows = people.iter().map(|(person, _)| as_new(person));
-    // On any conflict: with one index named, PostgreSQL still fails on the other when two come at the same moment.
-    let inserted = recipient::Entity::insert_many(rows)
-        .on_conflict(OnConflict::new().do_nothing().to_owned())
-        .exec_without_returning(&**txn)
-        .await?;
-    let mut others: HashMap<AddressHash, Recipient> = HashMap::new();
-    if inserted != people.len() as u64 {
-        others = lock(txn, people.iter().map(|(person, _)| &person.address_hash)).await?;
-        let ours: HashSet<RecipientId> = people.iter().map(|(person, _)| person.id).collect();
-        others.retain(|_, person| !ours.contains(&person.id));
-    }
-    let mut new_ties = Vec::new();
-    for (person, ties) in people {
-        if !others.contains_key(&person.address_hash) {
-            created.insert(person.address_hash, Upserted { id: person.id, outcome: Outcome::Created });
-            new_ties.extend(ties);
-        }
-    }
-    write_ties(&**txn, new_ties).await?;
-    stored.extend(others);
-    Ok(created)
-}
-
-fn newcomer(line: &Line<'_>, now: Timestamp) -> (Recipient, Vec<RecipientBrand>) {
+fn newcomer(line: &Line, now: Timestamp) -> (Recipient, Vec<RecipientBrand>) {
     let mut person = Recipient {
         id: RecipientId::new(),
         address: Some(line.said.address.as_str().to_owned()),
@@ -212,41 +178,108 @@ fn newcomer(line: &Line<'_>, now: Timestamp) -> (Recipient, Vec<RecipientBrand>)
         created_at: now,
         updated_at: now,
     };
-    change::lay_over(&mut person, line.said);
-    let ties = change::lay_ties(&mut person, &[], line.said);
+    change::lay_over(&mut person, &line.said);
+    let ties = change::lay_ties(&mut person, &[], &line.said);
     (person, ties)
+}
+
+/// Inserts those whose address is not known, in the order given; somebody stored stays. Returns how many were new.
+async fn insert(txn: &Write, people: impl Iterator<Item = &Recipient>, now: Timestamp) -> Result<u64, DbErr> {
+    let mut said = List::new([
+        ("id", Kind::Uuid),
+        ("address", Kind::Text),
+        ("folded", Kind::Text),
+        ("address_hash", Kind::Bytes),
+        ("name", Kind::Text),
+        ("external_id", Kind::Text),
+        ("locale", Kind::Text),
+        ("every_brand", Kind::Bool),
+        ("tags", Kind::Json),
+        ("attributes", Kind::Json),
+        ("policies", Kind::Json),
+    ]);
+    for person in people {
+        // Most are spelt as they are known, and have neither tags nor policies.
+        let differs = person.folded != person.address;
+        said.push([
+            person.id.0.into(),
+            person.address.clone().into(),
+            person.folded.clone().filter(|_| differs).into(),
+            person.address_hash.0.clone().into(),
+            person.name.clone().into(),
+            person.external_id.clone().into(),
+            person.locale.clone().into(),
+            person.every_brand.into(),
+            filled(&person.tags).into(),
+            filled(&person.attributes).into(),
+            filled(&person.policies).into(),
+        ]);
+    }
+    let mut values = vec![now.0.into()];
+    let relation = said.relation(txn.get_database_backend(), "said", &mut values);
+    // On any conflict: with one index named, PostgreSQL still fails on the other when two come at the same moment.
+    let sql = format!(
+        "INSERT INTO recipients (id, address, folded, address_hash, name, external_id, locale, standing, every_brand, \
+         tags, attributes, policies, created_at, updated_at) \
+         SELECT id, address, COALESCE(folded, address), address_hash, name, external_id, locale, 'active', every_brand, \
+         COALESCE(tags, '[]'), COALESCE(attributes, '{{}}'), COALESCE(policies, '{{}}'), $1, $1 \
+         FROM {relation} WHERE TRUE ON CONFLICT DO NOTHING"
+    );
+    execute(txn, sql, values).await
+}
+
+/// Reads those stored and keeps them from changing until the transaction ends; the lock lets foreign keys to the person
+/// through.
+async fn lock(
+    txn: &Write,
+    hashes: impl Iterator<Item = &AddressHash>,
+) -> Result<HashMap<AddressHash, Recipient>, DbErr> {
+    let backend = txn.get_database_backend();
+    let lock = if backend == DbBackend::Postgres { " FOR NO KEY UPDATE OF stored" } else { "" };
+    let mut said = List::new([("address_hash", Kind::Bytes)]);
+    for hash in hashes {
+        said.push([hash.0.clone().into()]);
+    }
+    let mut values = Vec::new();
+    let relation = said.relation(backend, "said", &mut values);
+    let sql = format!(
+        "SELECT stored.* FROM {relation} JOIN recipients stored ON stored.address_hash = said.address_hash \
+         ORDER BY stored.address_hash{lock}"
+    );
+    let people = recipient::Entity::find().from_raw_sql(Statement::from_sql_and_values(backend, sql, values));
+    let people = people.all(&**txn).await?;
+    Ok(people.into_iter().map(|person| (person.address_hash.clone(), person)).collect())
 }
 
 async fn change_known(
     txn: &Write,
-    lines: &[Line<'_>],
+    lines: &BTreeMap<&AddressHash, &Line>,
     mut stored: HashMap<AddressHash, Recipient>,
     now: Timestamp,
     answers: &mut HashMap<AddressHash, Upserted>,
 ) -> Result<(), DbErr> {
     let touched: Vec<RecipientId> = lines
-        .iter()
+        .values()
         .filter(|line| line.said.speaks_of_brands())
         .filter_map(|line| stored.get(&line.hash).map(|person| person.id))
         .collect();
     let known_ties = ties(&**txn, &touched).await?;
     let mut changed = Vec::new();
     let mut changed_ties = Vec::new();
-    for line in lines {
+    for line in lines.values() {
         let Some(mut person) = stored.remove(&line.hash) else { continue };
         let id = person.id;
         let outcome = if person.address.is_none() {
             Outcome::Erased
         } else {
-            let mut differs = change::lay_over(&mut person, line.said);
+            let mut differs = change::lay_over(&mut person, &line.said);
             let before = person.every_brand;
             let none = Vec::new();
-            let ties = change::lay_ties(&mut person, known_ties.get(&id).unwrap_or(&none), line.said);
+            let ties = change::lay_ties(&mut person, known_ties.get(&id).unwrap_or(&none), &line.said);
             let row_differs = differs || person.every_brand != before;
             differs = row_differs || !ties.is_empty();
             changed_ties.extend(ties);
             if differs {
-                person.updated_at = now;
                 changed.push(person);
                 Outcome::Updated
             } else {
@@ -255,58 +288,83 @@ async fn change_known(
         };
         answers.insert(line.hash.clone(), Upserted { id, outcome });
     }
-    write_changed(&**txn, changed).await?;
-    write_ties(&**txn, changed_ties).await
+    write_changed(txn, &changed, now).await?;
+    write_ties(txn, changed_ties).await
 }
 
-/// One statement for all: each row is there already, so each conflicts and is updated.
-async fn write_changed(on: &impl ConnectionTrait, people: Vec<Recipient>) -> Result<(), DbErr> {
-    use recipient::Column;
+async fn write_changed(txn: &Write, people: &[Recipient], now: Timestamp) -> Result<(), DbErr> {
     if people.is_empty() {
         return Ok(());
     }
-    // The standing is not among the columns updated: only the fence writes it.
-    recipient::Entity::insert_many(people.into_iter().map(|person| as_new(&person)))
-        .on_conflict(
-            OnConflict::column(Column::Id)
-                .update_columns([
-                    Column::Name,
-                    Column::ExternalId,
-                    Column::Locale,
-                    Column::EveryBrand,
-                    Column::Tags,
-                    Column::Attributes,
-                    Column::Policies,
-                    Column::UpdatedAt,
-                ])
-                .to_owned(),
-        )
-        .exec_without_returning(on)
-        .await
-        .map(|_| ())
-}
-
-async fn write_ties(on: &impl ConnectionTrait, ties: Vec<RecipientBrand>) -> Result<(), DbErr> {
-    use recipient_brand::Column;
-    // A person may have many brands; four columns a row stay far under SQLite's limit of 32,766 values.
-    for part in ties.chunks(1000) {
-        recipient_brand::Entity::insert_many(part.iter().map(as_new_tie))
-            .on_conflict(
-                OnConflict::columns([Column::RecipientId, Column::BrandId])
-                    .update_columns([Column::Belongs, Column::Customer])
-                    .to_owned(),
-            )
-            .exec_without_returning(on)
-            .await?;
+    let mut said = List::new([
+        ("id", Kind::Uuid),
+        ("name", Kind::Text),
+        ("external_id", Kind::Text),
+        ("locale", Kind::Text),
+        ("every_brand", Kind::Bool),
+        ("tags", Kind::Json),
+        ("attributes", Kind::Json),
+        ("policies", Kind::Json),
+    ]);
+    for person in people {
+        said.push([
+            person.id.0.into(),
+            person.name.clone().into(),
+            person.external_id.clone().into(),
+            person.locale.clone().into(),
+            person.every_brand.into(),
+            person.tags.to_string().into(),
+            person.attributes.to_string().into(),
+            person.policies.to_string().into(),
+        ]);
     }
-    Ok(())
+    let mut values = vec![now.0.into()];
+    let relation = said.relation(txn.get_database_backend(), "said", &mut values);
+    // The standing is not among the columns: only the fence writes it.
+    let sql = format!(
+        "UPDATE recipients SET name = said.name, external_id = said.external_id, locale = said.locale, \
+         every_brand = said.every_brand, tags = said.tags, attributes = said.attributes, policies = said.policies, \
+         updated_at = $1 FROM {relation} WHERE recipients.id = said.id"
+    );
+    execute(txn, sql, values).await.map(|_| ())
 }
 
-/// Every column set, as an insert needs it.
-fn as_new(person: &Recipient) -> recipient::ActiveModel {
-    person.clone().into_active_model().reset_all()
+async fn write_ties(txn: &Write, ties: Vec<RecipientBrand>) -> Result<(), DbErr> {
+    if ties.is_empty() {
+        return Ok(());
+    }
+    let mut said = List::new([
+        ("recipient_id", Kind::Uuid),
+        ("brand_id", Kind::Uuid),
+        ("belongs", Kind::Bool),
+        ("customer", Kind::Bool),
+    ]);
+    for tie in ties {
+        said.push([
+            tie.recipient_id.0.into(),
+            tie.brand_id.0.into(),
+            tie.belongs.into(),
+            tie.customer.into(),
+        ]);
+    }
+    let mut values = Vec::new();
+    let relation = said.relation(txn.get_database_backend(), "said", &mut values);
+    let sql = format!(
+        "INSERT INTO recipient_brands (recipient_id, brand_id, belongs, customer) \
+         SELECT recipient_id, brand_id, belongs, customer FROM {relation} WHERE TRUE \
+         ON CONFLICT (recipient_id, brand_id) DO UPDATE SET belongs = excluded.belongs, customer = excluded.customer"
+    );
+    execute(txn, sql, values).await.map(|_| ())
 }
 
-fn as_new_tie(tie: &RecipientBrand) -> recipient_brand::ActiveModel {
-    tie.clone().into_active_model().reset_all()
+async fn execute(txn: &Write, sql: String, values: Vec<Value>) -> Result<u64, DbErr> {
+    let statement = Statement::from_sql_and_values(txn.get_database_backend(), sql, values);
+    Ok(txn.execute_raw(statement).await?.rows_affected())
+}
+
+/// JSON as a cell, none when it is empty.
+fn filled(json: &Json) -> Option<String> {
+    let empty =
+        json.as_array().is_some_and(Vec::is_empty) || json.as_object().is_some_and(|named| named.is_empty());
+    (!empty).then(|| json.to_string())
 }
