@@ -7,7 +7,7 @@ COPY templates templates
 COPY src src
 COPY tidings.example.toml README.md ./
 # The manifest names a test binary and a bench; they are not built here, but they have to be there.
-RUN mkdir -p tests/it benches && touch tests/it/main.rs benches/load.rs
+RUN mkdir -p tests/it benches/load && touch tests/it/main.rs benches/load/main.rs
 RUN cargo build --release --locked --bin tidings
 
 FROM debian:bookworm-slim

@@ -53,6 +53,23 @@ pub(crate) fn output(command: &mut Command) -> Outcome<String> {
     Ok(String::from_utf8_lossy(&done.stdout).into_owned())
 }
 
+/// Waits until this holds; fails with these words when it takes longer.
+#[expect(clippy::disallowed_methods, reason = "it is what waits for a condition")]
+pub(crate) fn wait_until(
+    patience: Duration,
+    too_long: &str,
+    mut holds: impl FnMut() -> Outcome<bool>,
+) -> Outcome<()> {
+    let begun = Instant::now();
+    while !holds()? {
+        if begun.elapsed() > patience {
+            return Err(too_long.into());
+        }
+        std::thread::sleep(LOOK);
+    }
+    Ok(())
+}
+
 /// CPU time, user and system.
 #[derive(Clone, Copy, Debug)]
 struct Used {
@@ -134,14 +151,8 @@ impl Running {
             return Ok(());
         }
         kill_process(Pid::from_child(&self.child), self.signal)?;
-        let asked = Instant::now();
-        while self.child.try_wait()?.is_none() {
-            if asked.elapsed() > FAREWELL {
-                return Err(format!("{} does not end", self.name).into());
-            }
-            std::thread::sleep(LOOK);
-        }
-        Ok(())
+        let ends = format!("{} does not end", self.name);
+        wait_until(FAREWELL, &ends, || Ok(self.child.try_wait()?.is_some()))
     }
 }
 

@@ -1,11 +1,13 @@
 //! What the command line asks for.
 
+use std::path::PathBuf;
+
 use super::Outcome;
 use super::chain::ChainOptions;
 
 /// What `--help` prints.
 pub(crate) const HELP: &str = "\
-cargo bench --locked --bench load [-- CASE ... [--sqlite] [--signed] [--runs N] [--messages N] [--people N] [--clicks N] [--history N]]
+cargo bench --locked --bench load [-- CASE ... [--sqlite] [--signed] [--runs N] [--messages N] [--people N] [--clicks N] [--history N] [--program FILE]]
 
 Cases: machine send first memory slow fanout import clicks history; none: all of them.
 --sqlite, --signed   for send: on SQLite; with RSA-2048 and Ed25519 signatures
@@ -14,6 +16,7 @@ Cases: machine send first memory slow fanout import clicks history; none: all of
 --people N           recipients of fanout and import (1000000)
 --clicks N           one-click POSTs (50000)
 --history N          finished deliveries in the table (10000000)
+--program FILE       another build of tidings than the one just made
 What each measures stands in benches/README.md.";
 
 /// The names of the cases, in the order in which they run.
@@ -49,6 +52,8 @@ pub(crate) struct Options {
     pub(crate) clicks: u64,
     /// Finished deliveries that are there already.
     pub(crate) history: u64,
+    /// The program that is measured.
+    pub(crate) program: PathBuf,
 }
 
 impl Options {
@@ -68,10 +73,12 @@ impl Options {
             people: 1_000_000,
             clicks: 50_000,
             history: 10_000_000,
+            program: PathBuf::from(env!("CARGO_BIN_EXE_tidings")),
         };
         while let Some(argument) = arguments.next() {
+            let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
             let mut number = || -> Outcome<u64> {
-                let value = arguments.next().ok_or_else(|| format!("{argument} needs a number"))?;
+                let value = value()?;
                 let number = value.replace('_', "").parse().map_err(|_| format!("{value:?} is no number"))?;
                 if number == 0 { Err(format!("{argument} must be 1 or more").into()) } else { Ok(number) }
             };
@@ -84,6 +91,7 @@ impl Options {
                 "--people" => options.people = number()?,
                 "--clicks" => options.clicks = number()?,
                 "--history" => options.history = number()?,
+                "--program" => options.program = std::fs::canonicalize(value()?)?,
                 case if CASES.contains(&case) => options.cases.push(argument),
                 _ => return Err(format!("{argument} is not known.\n\n{HELP}").into()),
             }

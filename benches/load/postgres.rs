@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::Outcome;
-use super::machine::{LOOK, Running, cpu_of_family, free_port, output};
+use super::machine::{Running, cpu_of_family, free_port, output, wait_until};
 
 /// Its settings, besides the defaults. Autovacuum is on, as it is by default.
 pub(crate) const SETTINGS: [&str; 8] = [
@@ -72,19 +72,12 @@ impl Postgres {
         }
         command.stdout(Stdio::null()).stderr(log);
         let mut server = Running::start("postgres", &mut command, Signal::INT)?;
-        let begun = Instant::now();
-        let ready = || {
-            Command::new(programs.join("pg_isready"))
-                .args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()])
-                .status()
-        };
-        while !ready()?.success() {
+        let mut ready = Command::new(programs.join("pg_isready"));
+        ready.args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()]);
+        wait_until(PATIENCE, "PostgreSQL does not come up", || {
             server.alive()?;
-            if begun.elapsed() > PATIENCE {
-                return Err("PostgreSQL does not come up".into());
-            }
-            std::thread::sleep(LOOK);
-        }
+            Ok(ready.status()?.success())
+        })?;
         Ok(Self { server, port, programs, folder })
     }
 

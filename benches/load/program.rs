@@ -16,7 +16,9 @@ use super::machine::{LOOK, Running, cpu_of, free_port, output, peak_mb};
 const ADMIN_KEY: &str = "load-harness";
 
 /// The program and the settings that all its processes share.
+#[derive(Clone)]
 pub(crate) struct Program {
+    file: PathBuf,
     folder: PathBuf,
     link_keys: String,
     /// `TIDINGS_DKIM`, when mail is signed.
@@ -32,18 +34,18 @@ pub(crate) struct Imported {
 }
 
 impl Program {
-    /// The program, run in this folder.
-    pub(crate) fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), link_keys: KeyRing::new_key(), dkim: None }
+    /// This program, run in this folder.
+    pub(crate) fn new(file: &Path, folder: &Path) -> Self {
+        Self { file: file.to_owned(), folder: folder.to_owned(), link_keys: KeyRing::new_key(), dkim: None }
     }
 
     /// The same with these keys to sign mail, if any: `domain:selector:file`, parted by commas.
     pub(crate) fn signing(&self, dkim: Option<String>) -> Self {
-        Self { folder: self.folder.clone(), link_keys: self.link_keys.clone(), dkim }
+        Self { dkim, ..self.clone() }
     }
 
     fn command(&self, database: &str, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
+        let mut command = Command::new(&self.file);
         for (name, _) in
             std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TIDINGS_"))
         {

@@ -7,12 +7,12 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::Signal;
 
 use super::Outcome;
-use super::machine::{LOOK, Running, cpu_of, free_port, on_core};
+use super::machine::{Running, cpu_of, free_port, on_core, wait_until};
 
 /// How long it may take to listen.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -44,14 +44,10 @@ impl Sink {
         }
         command.args([&format!("127.0.0.1:{port}"), "128"]);
         let mut process = Running::start("smtp-sink", &mut command, Signal::TERM)?;
-        let begun = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        wait_until(PATIENCE, "smtp-sink does not listen", || {
             process.alive()?;
-            if begun.elapsed() > PATIENCE {
-                return Err("smtp-sink does not listen".into());
-            }
-            std::thread::sleep(LOOK);
-        }
+            Ok(TcpStream::connect(("127.0.0.1", port)).is_ok())
+        })?;
         Ok(Self { process, port, counters })
     }
 

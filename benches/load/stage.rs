@@ -24,7 +24,7 @@ impl Stage {
     pub(crate) fn new(options: Options) -> Outcome<Self> {
         let folder = tempfile::Builder::new().prefix("tidings-load-").tempdir()?;
         let postgres = Postgres::start(folder.path())?;
-        let program = Program::new(folder.path());
+        let program = Program::new(&options.program, folder.path());
         Ok(Self { options, program, postgres, folder })
     }
 
