@@ -8,6 +8,7 @@ use sea_orm_migration::prelude::*;
 mod m0001_main_job;
 mod m0002_logos;
 mod m0003_queue;
+mod m0004_limits;
 
 /// The ordered list of migrations.
 pub(crate) struct Migrator;
@@ -19,6 +20,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0001_main_job::Migration),
             Box::new(m0002_logos::Migration),
             Box::new(m0003_queue::Migration),
+            Box::new(m0004_limits::Migration),
         ]
     }
 }

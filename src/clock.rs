@@ -105,6 +105,12 @@ impl Clock {
         format!("({now} + {})", self.shift_micros.load(Ordering::Relaxed))
     }
 
+    /// As [`Clock::now_sql`], but the moment at which the statement runs, however long ago its transaction began: for what
+    /// is decided under a lock that had to be waited for.
+    pub fn moment_sql(&self, backend: DbBackend) -> String {
+        self.now_sql(backend).replace("now()", "clock_timestamp()")
+    }
+
     /// This process's time with the same shift.
     pub fn now(&self) -> Timestamp {
         Timestamp(Timestamp::now().0 + self.shift_micros.load(Ordering::Relaxed))

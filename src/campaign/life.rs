@@ -56,6 +56,8 @@ pub enum Change {
     Edit,
     /// Add recipients by lines.
     AddLines,
+    /// Set how fast it may go, or let it go freely.
+    Limit,
     /// Start it.
     Start,
     /// Hold what is not yet under way.
@@ -72,9 +74,10 @@ pub enum Change {
 
 impl Change {
     /// Every change.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Edit,
         Self::AddLines,
+        Self::Limit,
         Self::Start,
         Self::Pause,
         Self::Resume,
@@ -87,6 +90,7 @@ impl Change {
     pub fn allowed_in(self) -> &'static [State] {
         match self {
             Self::Edit | Self::AddLines => &[State::Draft, State::Scheduled],
+            Self::Limit => &[State::Draft, State::Scheduled, State::Running, State::Paused],
             Self::Start => &[State::Draft],
             Self::Pause => &[State::Running],
             Self::Resume => &[State::Paused],
@@ -108,6 +112,7 @@ impl Change {
         match self {
             Self::Edit => "changed",
             Self::AddLines => "given more recipients",
+            Self::Limit => "given another limit",
             Self::Start => "started",
             Self::Pause => "paused",
             Self::Resume => "resumed",

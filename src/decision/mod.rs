@@ -91,6 +91,7 @@ pub struct Clearance {
     delivery: DeliveryId,
     token: LeaseToken,
     until: Deadline,
+    also_until: Option<Deadline>,
 }
 
 impl Clearance {
@@ -106,7 +107,14 @@ impl Clearance {
 
     /// Whether it still counts. Ask right before each write that cannot be taken back.
     pub fn is_valid(&self) -> bool {
-        !self.until.has_passed()
+        !self.until.has_passed() && !self.also_until.as_ref().is_some_and(Deadline::has_passed)
+    }
+
+    /// The same clearance, which lapses by this deadline too: that of the connection over which it is handed over.
+    #[must_use]
+    pub fn and_until(mut self, deadline: Deadline) -> Self {
+        self.also_until = Some(deadline);
+        self
     }
 
     /// When it lapses, for whoever watches over the writes themselves.
@@ -133,7 +141,12 @@ pub struct Lease {
 pub fn decide(class: Class, facts: &Facts, lease: Lease) -> Result<Clearance, Reason> {
     match objections(class, facts).first() {
         Some(&reason) => Err(reason),
-        None => Ok(Clearance { delivery: lease.delivery, token: lease.token, until: lease.until }),
+        None => Ok(Clearance {
+            delivery: lease.delivery,
+            token: lease.token,
+            until: lease.until,
+            also_until: None,
+        }),
     }
 }
 

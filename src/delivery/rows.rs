@@ -6,11 +6,13 @@
 //! | `queue` | what is unfinished: queued, or sending under a claim's token | everything here |
 //! | `leases` | one row a claim: until when it counts, and what it took | claims |
 //! | `doubts` | hand-overs whose outcome is unknown and that may still reach the relay | the end of an attempt |
+//! | `limits`, `permits`, … | what was used of each limit, and who waits for it ([`limits`]) | a worker that asks |
 //! | `tally` | how many deliveries of a content are in which state | everything here, last in its transaction |
 
 mod claim;
 mod enqueue;
 mod entities;
+pub mod limits;
 mod look;
 mod mailing;
 mod single;

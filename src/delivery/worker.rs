@@ -8,11 +8,13 @@
 //! Each step is in the order that [`crate::fence`] relies on. No lock and no transaction is held while the relay speaks.
 //! More workers, in this process or on other machines, change nothing: there is no leader and nothing to clean up.
 
+mod berths;
 mod breaker;
 mod claims;
 mod clerk;
 mod connection;
 mod desk;
+mod gate;
 mod outbox;
 
 use std::collections::HashMap;
@@ -24,11 +26,14 @@ use tokio_util::task::TaskTracker;
 
 pub use self::breaker::note_reachable;
 
+use self::berths::Berths;
 use self::breaker::Breaker;
 use self::claims::{Claim, Claims, Job, Pace};
 use self::clerk::{Clerk, Counter};
 use self::desk::Desk;
+use self::gate::Gate;
 use self::outbox::Outbox;
+use super::limit::Plan;
 use super::rows::{self, Claimed, Fate, Lane, Settling};
 use crate::app::App;
 use crate::id::{DeliveryId, LeaseToken};
@@ -49,6 +54,8 @@ struct Worker {
     desk: Desk,
     clerk: Clerk,
     breaker: Breaker,
+    gate: Gate,
+    berths: Berths,
     pace: Pace,
 }
 
@@ -95,6 +102,7 @@ pub async fn run(app: App, relay: Relay, stop: CancellationToken) {
     }
     drop(counter);
     clerks.close();
+    let plan = Plan::new(&app.settings.limits);
     let worker = Arc::new(Worker {
         relay,
         connections,
@@ -103,6 +111,8 @@ pub async fn run(app: App, relay: Relay, stop: CancellationToken) {
         desk: Desk::new(app.clone()),
         clerk,
         breaker: Breaker::default(),
+        berths: Berths::new(plan.connections(), connections),
+        gate: Gate::new(plan),
         pace: Pace::new(connections),
         app: app.clone(),
     });
@@ -116,6 +126,7 @@ pub async fn run(app: App, relay: Relay, stop: CancellationToken) {
     let done = CancellationToken::new();
     keepers.spawn(claims::keep(worker.clone(), done.clone()));
     keepers.spawn(app.db.clone().listen(done.clone()));
+    keepers.spawn(worker.berths.clone().keep(app.db.clone(), done.clone()));
     keepers.spawn(beat(app, done.clone()));
     for tracker in [&claimers, &hands, &keepers] {
         tracker.close();

@@ -26,6 +26,7 @@ mod html_mail;
 mod import;
 mod intake;
 mod languages;
+mod limits;
 mod logo;
 mod mailbox;
 mod message;

@@ -2,6 +2,7 @@
 
 mod deliveries;
 mod life;
+mod limit;
 mod lines;
 mod trial;
 
@@ -15,6 +16,7 @@ use serde_json::{Map, Value, json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use self::limit::CampaignLimit;
 use super::rows::{self, Campaign};
 use super::{CampaignError, Draft, State};
 use crate::access::rows::record;
@@ -72,6 +74,9 @@ struct NewCampaign {
     /// `Name <address>` of Reply-To, before the brand's.
     #[serde(default)]
     reply_to: Option<String>,
+    /// How fast it may go at most.
+    #[serde(default)]
+    limit: Option<CampaignLimit>,
 }
 
 /// Changes to a campaign. What is absent stays; null takes away what may be absent. Brand and topic are fixed.
@@ -106,6 +111,29 @@ struct CampaignChanges {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     reply_to: Option<Option<String>>,
+    /// How fast it may go at most. It may change while the campaign runs or is paused, when nothing else does.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<CampaignLimit>)]
+    limit: Option<Option<CampaignLimit>>,
+}
+
+impl CampaignChanges {
+    /// Whether nothing but the limit changes.
+    fn is_limit_alone(&self) -> bool {
+        matches!(
+            self,
+            Self {
+                name: None,
+                template: None,
+                data: None,
+                audience: None,
+                send_at: None,
+                not_after: None,
+                reply_to: None,
+                limit: Some(_),
+            }
+        )
+    }
 }
 
 /// A campaign and how far it has come.
@@ -134,6 +162,8 @@ struct View {
     not_after: Option<Timestamp>,
     /// Reply-To.
     reply_to: Option<String>,
+    /// How fast it may go at most.
+    limit: Option<CampaignLimit>,
     /// Whether everybody of the audience has been found; until then `total` still grows.
     fanned_out: bool,
     /// How many deliveries are in which state; they add up to `total`.
@@ -165,6 +195,10 @@ async fn show(
         counts: delivery::rows::counts(on, campaign.content_id).await?,
         suppressed_by: delivery::rows::suppressed_by(on, campaign.content_id).await?,
         audience: campaign.audience()?,
+        limit: delivery::rows::limits::limits_of(on, &[campaign.content_id])
+            .await?
+            .get(&campaign.content_id)
+            .map(CampaignLimit::of),
         id: campaign.id,
         state: campaign.state,
         name: campaign.name,
@@ -250,6 +284,7 @@ async fn create_campaign(
     check::slug("/brand", &body.brand, &mut errors);
     check::slug("/topic", &body.topic, &mut errors);
     check::slug("/template", &body.template, &mut errors);
+    let limit = body.limit.map(|limit| limit.checked(&mut errors));
     check::done(errors)?;
     let draft = Draft {
         name: body.name,
@@ -264,7 +299,11 @@ async fn create_campaign(
     };
     allowed(&app, &caller, &draft).await?;
     let txn = app.db.begin().await?;
+    let repeated = rows::find(&*txn, CampaignId(id)).await?.is_some();
     let campaign = rows::create(&txn, &app.db, CampaignId(id), &draft, &caller.actor).await?;
+    if limit.is_some() && !repeated {
+        rows::limit(&txn, &app.db, campaign.id, limit.as_ref()).await?;
+    }
     let detail = json!({ "brand": draft.brand, "topic": draft.topic, "template": draft.template });
     record(&*txn, &app.db, &caller.actor, "campaign.create", &campaign.id.to_string(), detail).await?;
     let view = view(&*txn, campaign).await?;
@@ -337,14 +376,15 @@ async fn get_campaign(
     Ok(Json(show(app.db.reads(), campaign, brand.slug, topic.slug).await?))
 }
 
-/// Change a draft or a scheduled campaign.
+/// Change a draft or a scheduled campaign, or the limit of one that runs or is paused.
 ///
 /// A scheduled campaign was frozen when it was started; a change of template, data or reply_to freezes it anew.
 #[utoipa::path(patch, path = "/campaigns/{id}", tag = "campaigns", request_body = CampaignChanges,
     params(("id" = CampaignId, Path, description = "The campaign")),
     responses(
         (status = 200, description = "The campaign", body = View),
-        (status = 409, description = "It is neither draft nor scheduled", body = Problem),
+        (status = 409, description = "It is neither draft nor scheduled, and more than its limit would change; or it is \
+            finished or cancelled", body = Problem),
     ))]
 async fn change_campaign(
     Shared(app): Shared<App>,
@@ -357,10 +397,18 @@ async fn change_campaign(
     if let Some(template) = &body.template {
         check::slug("/template", template, &mut errors);
     }
+    let limit = body.limit.map(|limit| limit.map(|limit| limit.checked(&mut errors)));
     check::done(errors)?;
     let new_deadline = body.not_after.is_some();
+    let limit_alone = body.is_limit_alone();
     let txn = app.db.begin().await?;
-    let campaign = rows::edit(&txn, &app.db, id, |draft| lay_over(draft, body)).await?;
+    if let Some(limit) = &limit {
+        rows::limit(&txn, &app.db, id, limit.as_ref()).await?;
+    }
+    if !limit_alone {
+        rows::edit(&txn, &app.db, id, |draft| lay_over(draft, body)).await?;
+    }
+    let campaign = rows::find(&*txn, id).await?.ok_or(CampaignError::Gone)?;
     record(&*txn, &app.db, &caller.actor, "campaign.change", &id.to_string(), json!({})).await?;
     txn.commit().await?;
     if new_deadline {

@@ -17,7 +17,8 @@ use super::{CampaignError, Change, Draft, State};
 use crate::brand::{self, Brand, Topic};
 use crate::clock::Timestamp;
 use crate::db::{Db, Write};
-use crate::delivery::rows::{Lane, Mailing};
+use crate::delivery::limit::Limit;
+use crate::delivery::rows::{Lane, Mailing, limits};
 use crate::id::{BrandId, CampaignId, ContentId, MailingId, RecipientId, TopicId};
 use crate::message;
 use crate::recipient::Audience;
@@ -234,6 +235,16 @@ pub async fn edit(
         life::freeze(txn, db, &after).await?;
     }
     Ok(after)
+}
+
+/// Sets the limit of a campaign, or takes it away. It counts from here on, for what waits because of it too.
+///
+/// # Errors
+/// The state that forbids it.
+pub async fn limit(txn: &Write, db: &Db, id: CampaignId, limit: Option<&Limit>) -> Result<(), CampaignError> {
+    let campaign = locked(txn, id).await?;
+    Change::Limit.permit(campaign.state)?;
+    Ok(limits::limit_content(txn, db, campaign.content_id, limit).await?)
 }
 
 fn as_draft(campaign: &Campaign, brand: &Brand, topic: &Topic) -> Result<Draft, DbErr> {

@@ -25,6 +25,8 @@ const BURST_WITHIN: Duration = Duration::from_secs(300);
 /// The first rest of a destination and its longest; those of the relay.
 const REST: (Duration, Duration) = (Duration::from_secs(600), Duration::from_secs(3600));
 const RELAY_REST: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
+/// How long after the last rest its aftermath counts when nothing is sent there: then a new beginning is as good.
+const HEEDED: Duration = Duration::from_secs(24 * 3600);
 /// From here on the number of messages under way is not counted any more.
 const FREE: u32 = 128;
 
@@ -93,12 +95,30 @@ pub struct BackOff {
     width: Option<u32>,
     /// Successes since the width was that.
     wins: u32,
+    /// When the last rest was over, in microseconds since 1970.
+    since: i64,
 }
 
 impl BackOff {
     /// Whether there is nothing to remember.
     pub fn is_over(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Until when any of it counts; none when there is nothing to remember.
+    pub fn heed_until(&self) -> Option<Timestamp> {
+        match (self.width, self.paused_until()) {
+            (Some(_), until) => Some(until.unwrap_or(Timestamp(self.since)).plus(HEEDED)),
+            (None, _) if self.strikes > 0 => Some(Timestamp(self.first_strike).plus(BURST_WITHIN)),
+            _ => None,
+        }
+    }
+
+    /// Forgets what does not count any more.
+    pub fn lapse(&mut self, now: Timestamp) {
+        if self.heed_until().is_none_or(|until| until <= now) {
+            *self = Self::default();
+        }
     }
 
     /// Until when nothing may go; a moment that has passed when it may again.
@@ -139,6 +159,7 @@ impl BackOff {
             paused_until: Some(now.plus(rest).0),
             rests: self.rests.saturating_add(1),
             width: Some(1),
+            since: now.plus(rest).0,
             ..Self::default()
         };
     }
@@ -247,6 +268,22 @@ mod tests {
         let mut relay = BackOff::default();
         relay.hear(&Name::Relay, Heard::Stop, NOW);
         assert_eq!(relay.paused_until(), Some(NOW.plus(Duration::from_secs(2))));
+    }
+
+    #[test]
+    fn what_was_said_is_forgotten_after_a_while() {
+        let mut back_off = BackOff::default();
+        back_off.hear(&gmail(), Heard::Strike, NOW);
+        back_off.lapse(NOW.plus(4 * MINUTE));
+        assert!(!back_off.is_over());
+        back_off.lapse(NOW.plus(5 * MINUTE));
+        assert!(back_off.is_over());
+        back_off.hear(&gmail(), Heard::Stop, NOW);
+        back_off.hear(&gmail(), Heard::Welcome(1), NOW.plus(11 * MINUTE));
+        back_off.lapse(NOW.plus(1_400 * MINUTE));
+        assert_eq!(back_off.width(), Some(2));
+        back_off.lapse(NOW.plus(1_450 * MINUTE));
+        assert!(back_off.is_over());
     }
 
     #[test]

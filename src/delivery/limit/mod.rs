@@ -17,6 +17,7 @@
 mod back_off;
 mod book;
 mod plan;
+mod shares;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +28,7 @@ use std::time::Duration;
 pub use back_off::{BackOff, Heard, Said, said};
 pub use book::{Book, Room, grant, room, share_out};
 pub use plan::Plan;
+pub use shares::fair_shares;
 
 use crate::id::ContentId;
 
@@ -65,6 +67,14 @@ pub struct Limit {
     pub at_once: Option<u32>,
     /// Messages a day.
     pub warm_up: Option<WarmUp>,
+}
+
+impl Limit {
+    /// How soon it is to be looked for permits that ended, so that none counts as used much later than it was.
+    pub fn look_again(&self) -> Duration {
+        let window = self.rate.map_or(Duration::MAX, |rate| rate.window / 50);
+        window.clamp(Duration::from_millis(50), Duration::from_secs(1))
+    }
 }
 
 /// What is limited, by the name of its row.

@@ -376,7 +376,9 @@ async fn lose(txn: &Write, db: &Db, one: &Lost, silence: Duration, moves: &mut M
         run(sql, vec![id, one.begun_at.into(), one.dated_at.into()]).await?;
         return Ok(());
     }
-    let sql = format!("UPDATE queue SET token = NULL, begun = FALSE, due_at = {now} WHERE delivery_id = $1");
+    let sql = format!(
+        "UPDATE queue SET token = NULL, begun = FALSE, aside = NULL, due_at = {now} WHERE delivery_id = $1"
+    );
     run(sql, vec![id.clone()]).await?;
     moves.add(one.content_id, State::Queued, "", 1);
     let sql = "UPDATE deliveries SET reason = 'lease_lost', doubted = TRUE, attempts = attempts + 1, \

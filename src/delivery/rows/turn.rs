@@ -257,7 +257,7 @@ async fn write_ends(txn: &Write, db: &Db, ends: &List<14>) -> Result<(), DbErr> 
     run(format!("DELETE FROM queue WHERE delivery_id IN (SELECT l.id FROM {l} WHERE l.state <> 'queued')"))
         .await?;
     run(format!(
-        "UPDATE queue SET token = NULL, begun = FALSE, due_at = {now} + l.wait FROM {l} \
+        "UPDATE queue SET token = NULL, begun = FALSE, aside = NULL, due_at = {now} + l.wait FROM {l} \
              WHERE queue.delivery_id = l.id AND l.state = 'queued'"
     ))
     .await?;

@@ -140,9 +140,18 @@ pub(super) async fn run(worker: Arc<Worker>, lane: Lane, stop: CancellationToken
             return;
         }
         let woken = worker.app.db.news().notified();
+        if let Err(error) = worker.gate.keep_up(&worker.app.db).await {
+            tracing::warn!(%error, "could not look at the limits");
+        }
+        let limit = limit.min(worker.gate.worth_claiming());
+        let poll = POLL.min(worker.gate.next_look());
+        if limit == 0 {
+            stop.run_until_cancelled(tokio::time::sleep(poll)).await;
+            continue;
+        }
         match claim(&worker, lane, limit, &mut trail).await {
             Ok(0) => {
-                let _ = tokio::time::timeout(POLL, stop.run_until_cancelled(woken)).await;
+                let _ = tokio::time::timeout(poll, stop.run_until_cancelled(woken)).await;
             }
             Ok(_) => {}
             Err(error) => {
@@ -175,7 +184,8 @@ async fn claim(worker: &Worker, lane: Lane, limit: usize, trail: &mut Trail) -> 
     let until = Deadline::at(asked.plus(worker.app.settings.lease_trusted()));
     let claim = Arc::new(Claim { token, until });
     worker.claims.add(&claim);
-    match load(worker, &claim, &ids).await {
+    let jobs = async { worker.admit(&claim, load(worker, &claim, &ids).await?).await };
+    match jobs.await {
         Ok(jobs) => worker.outbox.put(lane, jobs),
         Err(error) => {
             tracing::error!(%error, "could not load what was claimed");

@@ -9,6 +9,7 @@ use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+use super::berths::Berth;
 use super::claims::Job;
 use super::desk::Parcel;
 use super::{DATABASE_PAUSE, Worker};
@@ -34,7 +35,7 @@ impl Begun {
 
 /// Works until nothing more comes.
 pub(super) async fn run(worker: Arc<Worker>, stop: CancellationToken) {
-    let mut hand = Hand { worker, stop, connection: None, begun: Vec::with_capacity(2) };
+    let mut hand = Hand { worker, stop, berth: None, connection: None, begun: Vec::with_capacity(2) };
     loop {
         let work = AssertUnwindSafe(hand.work()).catch_unwind();
         match work.await {
@@ -53,6 +54,8 @@ pub(super) async fn run(worker: Arc<Worker>, stop: CancellationToken) {
 struct Hand {
     worker: Arc<Worker>,
     stop: CancellationToken,
+    /// What a connection needs to be open.
+    berth: Option<Berth>,
     connection: Option<Connection>,
     /// In the order in which they go out; never more than two.
     begun: Vec<Begun>,
@@ -64,7 +67,12 @@ impl Hand {
             if self.begun.is_empty() && !self.start().await {
                 return;
             }
-            if self.connection.is_none() && !self.connect().await {
+            self.give_way().await;
+            if self.begun.is_empty() {
+                continue;
+            }
+            if self.connection.is_none() {
+                self.connect().await;
                 continue;
             }
             self.hand_over().await;
@@ -73,12 +81,19 @@ impl Hand {
 
     /// Waits for something to do and begins it. Says no once nothing more comes.
     async fn start(&mut self) -> bool {
+        if self.berth.is_none() {
+            self.berth = self.worker.berths.take(&self.stop).await;
+            if self.berth.is_none() {
+                return false;
+            }
+        }
         let taken = tokio::time::timeout(IDLE, self.worker.outbox.take()).await;
         let job = match taken {
             Ok(Some(job)) => job,
             Ok(None) => return false,
             Err(_idle) => {
                 self.hang_up().await;
+                self.berth = None;
                 return true;
             }
         };
@@ -108,9 +123,10 @@ impl Hand {
             if self.stop.is_cancelled() {
                 self.worker.give_back(parcels.drain(..).map(|parcel| parcel.job).collect()).await;
             }
-            let beginnings = parcels.iter().map(beginning).collect();
+            let parcels_now = self.worker.still_admitted(std::mem::take(&mut parcels)).await;
+            let beginnings = parcels_now.iter().map(beginning).collect();
             let begun = self.worker.clerk.turn(std::mem::take(&mut settlings), beginnings).await;
-            for parcel in std::mem::take(&mut parcels) {
+            for parcel in parcels_now {
                 match begun.get(&parcel.job.held.id) {
                     Some(facts) => settlings.extend(self.judge(parcel, facts)),
                     None => {
@@ -130,6 +146,10 @@ impl Hand {
         let lease = Lease { delivery, token, until: job.claim.until.clone() };
         match decide(job.held.class, facts, lease) {
             Ok(clearance) => {
+                let clearance = match self.berth.as_ref().and_then(Berth::until) {
+                    Some(until) => clearance.and_until(until.clone()),
+                    None => clearance,
+                };
                 self.begun.push(Begun { parcel, clearance });
                 None
             }
@@ -140,28 +160,20 @@ impl Hand {
     }
 
     /// Opens a connection, or lets what was begun wait: not an octet of it was written.
-    async fn connect(&mut self) -> bool {
+    async fn connect(&mut self) {
         let worker = self.worker.clone();
         match worker.relay.connect().await {
             Ok(open) => {
                 worker.breaker.succeeded();
                 self.connection = Some(open);
                 self.ask_again().await;
-                true
             }
             Err(outcome) => {
                 worker.breaker.failed();
                 tracing::warn!(outcome = name(&outcome), "the relay cannot be reached");
                 let unsent = std::mem::take(&mut self.begun);
-                let settlings = unsent.into_iter().map(|one| Settling {
-                    token: one.clearance.token(),
-                    held: one.parcel.job.held,
-                    fate: Fate::Again(Duration::ZERO),
-                    attempt: None,
-                });
-                self.turn(settlings.collect(), Vec::new()).await;
+                self.withdraw(unsent).await;
                 worker.give_back(worker.outbox.empty()).await;
-                false
             }
         }
     }
@@ -179,6 +191,39 @@ impl Hand {
             }
         }
         self.turn(settlings, Vec::new()).await;
+    }
+
+    /// Lets what was begun wait: not an octet of it was written, or the connection was closed before its body.
+    async fn withdraw(&mut self, unsent: Vec<Begun>) {
+        let settlings = unsent.into_iter().map(|one| Settling {
+            token: one.clearance.token(),
+            held: one.parcel.job.held,
+            fate: Fate::Again(Duration::ZERO),
+            attempt: None,
+        });
+        self.turn(settlings.collect(), Vec::new()).await;
+    }
+
+    /// Leaves the connection to others when it is recalled, and lets wait what goes where nothing may go any more since it
+    /// was begun, unless its envelope is out.
+    async fn give_way(&mut self) {
+        if self.berth.as_ref().is_some_and(Berth::is_recalled) {
+            self.hang_up().await;
+            self.berth = None;
+            let unsent = std::mem::take(&mut self.begun);
+            self.withdraw(unsent).await;
+            return;
+        }
+        let out = self.connection.as_ref().and_then(Connection::announced);
+        let gate = &self.worker.gate;
+        if gate.is_open() {
+            return;
+        }
+        let (unsent, kept) = std::mem::take(&mut self.begun)
+            .into_iter()
+            .partition(|one| out != Some(one.clearance.delivery()) && gate.is_shut(one.parcel.domain()));
+        self.begun = kept;
+        self.withdraw(unsent).await;
     }
 
     /// Hands the first one over, with the envelope of the second; settles, and begins what comes next.
@@ -212,8 +257,11 @@ impl Hand {
         });
         worker.pace.count();
         count(&outcome, &this);
+        // Before anything else is begun: what says to stay away counts at once.
+        let heard = worker.gate.listen(this.parcel.domain(), &outcome);
         ends.push(worker.settling(this.parcel.job, &outcome));
         self.turn(ends, parcels).await;
+        worker.gate.report(&worker.app.db, heard).await;
     }
 
     async fn hang_up(&mut self) {

@@ -42,6 +42,13 @@ pub(super) struct Parcel {
     pub(super) date: Timestamp,
 }
 
+impl Parcel {
+    /// The domain that it goes to.
+    pub(super) fn domain(&self) -> &str {
+        self.message.envelope_to.rsplit_once('@').map_or("", |(_, domain)| domain)
+    }
+}
+
 /// Makes messages.
 pub(super) struct Desk {
     app: App,

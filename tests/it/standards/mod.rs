@@ -6,4 +6,5 @@ mod dkim;
 mod format;
 mod http;
 mod provider;
+mod sending;
 mod unsubscribe;

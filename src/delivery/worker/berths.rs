@@ -1,0 +1,156 @@
+//! Berths: the right of a connection to be open, where the settings limit how many all workers may have at the relay.
+//!
+//! A worker process holds a share of them by a lease and asks for it again before that ends. When the lease has ended
+//! nevertheless (the process was stopped, the database away), others may have taken the share: then nothing is written
+//! over any connection that was opened under it, and each is closed. Without a limit everybody gets a berth at once.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::clock::{Deadline, Instant};
+use crate::db::Db;
+use crate::delivery::rows::limits::{Share, leave, share};
+
+/// How long a share lasts, how much earlier a worker takes it for ended than the database does, how often it is asked for.
+const LEASE: Duration = Duration::from_secs(30);
+const MARGIN: Duration = Duration::from_secs(5);
+const ASK_EVERY: Duration = Duration::from_secs(5);
+/// How often it is asked for while somebody waits for more.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+
+/// The berths of a worker process.
+#[derive(Clone)]
+pub(super) struct Berths(Option<Arc<Shared>>);
+
+struct Shared {
+    process: Uuid,
+    /// How many all processes may have.
+    most: u32,
+    /// How many this one could use.
+    wanted: u32,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+struct State {
+    allowed: u32,
+    taken: u32,
+    /// The end of the lease by our clock; another one after each that was missed.
+    until: Deadline,
+}
+
+/// The right to have a connection open, given back when dropped.
+pub(super) struct Berth(Option<(Arc<Shared>, Deadline)>);
+
+impl Drop for Berth {
+    fn drop(&mut self) {
+        if let Some((shared, _)) = &self.0 {
+            let mut state = shared.state();
+            state.taken = state.taken.saturating_sub(1);
+            drop(state);
+            shared.changed.notify_waiters();
+        }
+    }
+}
+
+impl Berth {
+    /// Until when something may be written over the connection; none: for ever.
+    pub(super) fn until(&self) -> Option<&Deadline> {
+        self.0.as_ref().map(|(_, until)| until)
+    }
+
+    /// Whether the connection is to be closed as soon as what was begun over it is settled.
+    pub(super) fn is_recalled(&self) -> bool {
+        self.0.as_ref().is_some_and(|(shared, until)| {
+            let state = shared.state();
+            until.has_passed() || state.taken > state.allowed
+        })
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic while holding it leaves numbers as they were.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn ask(&self, db: &Db) {
+        let asked = Instant::now();
+        let open = self.state().taken;
+        let mine = Share { process: self.process, open, wanted: self.wanted, lease: LEASE };
+        let allowed = share(db, self.most, mine).await;
+        let mut state = self.state();
+        match allowed {
+            Ok(allowed) => {
+                state.allowed = allowed;
+                let until = asked.plus(LEASE - MARGIN);
+                if state.until.has_passed() {
+                    // Whoever had a berth under the lease that was missed keeps its end, which has passed.
+                    state.until = Deadline::at(until);
+                } else {
+                    state.until.move_to(until);
+                }
+            }
+            Err(error) => tracing::warn!(%error, "could not ask for a share of the relay's connections"),
+        }
+        drop(state);
+        self.changed.notify_waiters();
+    }
+}
+
+impl Berths {
+    /// For a process that could use `wanted` connections, where all may have `most`.
+    pub(super) fn new(most: Option<u32>, wanted: usize) -> Self {
+        Self(most.map(|most| {
+            let state = State { allowed: 0, taken: 0, until: Deadline::at(Instant::now()) };
+            Arc::new(Shared {
+                process: Uuid::now_v7(),
+                most,
+                wanted: u32::try_from(wanted).unwrap_or(u32::MAX),
+                state: Mutex::new(state),
+                changed: Notify::new(),
+            })
+        }))
+    }
+
+    /// Waits for a berth; none once `stop`.
+    pub(super) async fn take(&self, stop: &CancellationToken) -> Option<Berth> {
+        let Some(shared) = &self.0 else { return Some(Berth(None)) };
+        loop {
+            let changed = shared.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            {
+                let mut state = shared.state();
+                if state.taken < state.allowed && !state.until.has_passed() {
+                    state.taken += 1;
+                    return Some(Berth(Some((shared.clone(), state.until.clone()))));
+                }
+            }
+            stop.run_until_cancelled(changed).await?;
+        }
+    }
+
+    /// Asks for the process's share again and again until `done`, then gives it back.
+    pub(super) async fn keep(self, db: Db, done: CancellationToken) {
+        let Some(shared) = &self.0 else { return };
+        loop {
+            shared.ask(&db).await;
+            let (short, over) = {
+                let state = shared.state();
+                (state.allowed < shared.wanted.min(shared.most), state.taken > state.allowed)
+            };
+            let pause = if short || over { ASK_AGAIN } else { ASK_EVERY };
+            if done.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                break;
+            }
+        }
+        if let Err(error) = leave(&db, shared.process).await {
+            tracing::warn!(%error, "could not give back a share of the relay's connections; its lease will end");
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Handing over to a relay: section T.
+
+mod pace;
