@@ -1,18 +1,22 @@
 //! The mail of one delivery.
 
+use std::borrow::Cow;
+
 use handlebars::Context;
 use serde_json::{Value as Json, json};
 use url::Url;
 
-use super::footing::{Footing, complete_html, complete_text};
-use super::headers::{self, Bodies, Parties, one_line};
-use super::{Compiled, ComposeError, DkimKeys, html, look};
+use super::footing::{Footing, Must, Terms, TextEnds};
+use super::headers::{Bodies, Head, one_line};
+use super::shapes::Shapes;
+use super::template::program::{Constants, Names, Piece, Program};
+use super::{Compiled, ComposeError, DkimKeys, look};
 use crate::address::{AddressHash, EmailAddress};
 use crate::brand::{Brand, Topic};
 use crate::clock::Timestamp;
 use crate::id::{DeliveryId, RecipientId};
-use crate::language::Locale;
-use crate::link::KeyRing;
+use crate::language::Language;
+use crate::link::{KeyRing, Link, Purpose};
 
 /// A rendered message, ready to be handed over.
 #[derive(Clone, PartialEq, Eq)]
@@ -69,17 +73,45 @@ pub struct Addressee<'a> {
     pub data: Option<&'a Json>,
 }
 
+/// Longest subject in octets.
+const MAX_SUBJECT: usize = 2_000;
+/// Longest HTML part in octets.
+const MAX_HTML: usize = 1024 * 1024;
+/// Longest text part in octets.
+const MAX_TEXT: usize = 512 * 1024;
+
+/// Makes the message of one delivery: [`Prepared::compose`] for whoever makes but one.
+///
+/// # Errors
+/// What of the brand cannot be used; what is missing or over a bound. Trying again gives the same.
+pub fn compose(
+    content: &Compiled,
+    sender: &Sender<'_>,
+    addressee: &Addressee<'_>,
+    delivery: DeliveryId,
+    date: Timestamp,
+) -> Result<Message, ComposeError> {
+    Prepared::new(content, sender)?.compose(addressee, delivery, date)
+}
+
 /// Frozen content made ready for one sender: what all its messages share is worked out once. Keep it for a content, and
-/// make it anew when brand or topic have changed ([`Prepared::is_for`]). Threads may share it.
+/// make it anew when brand or topic have changed ([`Prepared::is_for`]). Threads may share it. It grows while it is used,
+/// up to some hundred kilobytes.
 pub struct Prepared {
     content: Compiled,
     brand: Brand,
     topic: Topic,
-    base_url: Url,
     link_keys: KeyRing,
-    default_bounce_domain: Option<String>,
     inbound_domain: Option<String>,
     dkim: DkimKeys,
+    head: Head,
+    terms: Terms,
+    look: Vec<(&'static str, String)>,
+    subject: Program,
+    html: Program,
+    text: Program,
+    shapes: Shapes,
+    ends: TextEnds,
 }
 
 impl Prepared {
@@ -88,15 +120,28 @@ impl Prepared {
     /// # Errors
     /// What of the brand cannot be used: no message can be made then.
     pub fn new(content: &Compiled, sender: &Sender<'_>) -> Result<Self, ComposeError> {
+        let frozen = content.frozen();
+        let look = look::of_brand(sender);
+        let names = constants(sender);
+        let nothing = json!({});
+        let data = if frozen.data.is_object() { &frozen.data } else { &nothing };
+        let plain = Constants { data, names: &names, locals: &[] };
+        let dressed = Constants { locals: &look, ..plain };
         Ok(Self {
+            terms: Terms::new(sender)?,
+            head: Head::new(sender, frozen)?,
+            subject: Program::new(&content.subject, &plain),
+            html: Program::new(&content.html, &dressed),
+            text: Program::new(&content.text, &plain),
             content: content.clone(),
             brand: sender.brand.clone(),
             topic: sender.topic.clone(),
-            base_url: sender.base_url.clone(),
             link_keys: sender.link_keys.clone(),
-            default_bounce_domain: sender.default_bounce_domain.map(str::to_owned),
             inbound_domain: sender.inbound_domain.map(str::to_owned),
             dkim: sender.dkim.clone(),
+            look,
+            shapes: Shapes::default(),
+            ends: TextEnds::default(),
         })
     }
 
@@ -121,113 +166,109 @@ impl Prepared {
         delivery: DeliveryId,
         date: Timestamp,
     ) -> Result<Message, ComposeError> {
-        compose(&self.content, &self.sender(), addressee, delivery, date)
+        let footing = self.footing(addressee, delivery, date);
+        let bodies = self.bodies(addressee, &footing)?;
+        let built = self.head.message(addressee, &footing, &bodies, delivery, date)?;
+        Ok(Message {
+            envelope_from: self.head.envelope_from(delivery, &self.link_keys),
+            envelope_to: addressee.address.to_wire(),
+            message_id: self.head.message_id(delivery),
+            bytes: self.dkim.sign(built, self.head.domain_of_from(), date)?,
+        })
     }
 
-    fn sender(&self) -> Sender<'_> {
-        Sender {
+    fn footing(&self, addressee: &Addressee<'_>, delivery: DeliveryId, date: Timestamp) -> Footing {
+        let link = Link {
+            purpose: Purpose::Unsubscribe,
+            address_hash: addressee.address_hash.clone(),
+            recipient: addressee.recipient,
+            brand: self.brand.id,
+            topic: self.topic.id,
+            delivery,
+            made_at: date,
+        };
+        self.terms.footing(&link, &self.link_keys, self.inbound_domain.as_deref())
+    }
+
+    fn bodies(&self, addressee: &Addressee<'_>, footing: &Footing) -> Result<Bodies, ComposeError> {
+        let nothing = json!({});
+        let names = Names {
+            email: addressee.address.as_str(),
+            name: addressee.name.unwrap_or_default(),
+            locale: addressee.locale.unwrap_or_default(),
+            external_id: addressee.external_id.unwrap_or_default(),
+            customer: addressee.customer,
+            attributes: if addressee.attributes.is_object() { addressee.attributes } else { &nothing },
+            own_data: addressee.data.and_then(Json::as_object),
+            url: footing.url(),
+        };
+        let context = || Context::from(self.seen_by_template(&names));
+        let plain = |program: &Program, limit| {
+            let pieces = program.pieces(&names, &[], &context, limit)?;
+            Ok::<String, ComposeError>(pieces.iter().map(Piece::as_str).collect())
+        };
+        let subject = one_line(&plain(&self.subject, MAX_SUBJECT)?);
+        let mut locals: Vec<_> =
+            self.look.iter().map(|(name, value)| (*name, Cow::Borrowed(value.as_str()))).collect();
+        locals.extend(look::of_message(addressee, &subject));
+        let pieces = self.html.pieces(&names, &locals, &context, MAX_HTML)?;
+        let must = self.terms.address().map(|address| Must {
+            url: footing.url(),
+            address,
             brand: &self.brand,
             topic: &self.topic,
-            base_url: &self.base_url,
-            link_keys: &self.link_keys,
-            default_bounce_domain: self.default_bounce_domain.as_deref(),
-            inbound_domain: self.inbound_domain.as_deref(),
-            dkim: &self.dkim,
+            language: addressee.locale.and_then(Language::of_locale).unwrap_or_default(),
+        });
+        let html = self.shapes.page(&pieces, must.as_ref())?;
+        let pieces = self.text.pieces(&names, &[], &context, MAX_TEXT)?;
+        let text = self.ends.text(&pieces, must.as_ref())?;
+        drop(locals);
+        Ok(Bodies { subject, text, html })
+    }
+
+    /// Every name that a template sees, always there and empty when not known.
+    fn seen_by_template(&self, names: &Names<'_>) -> Json {
+        let (brand, topic) = (&self.brand, &self.topic);
+        let mut data = self.content.frozen().data.as_object().cloned().unwrap_or_default();
+        if let Some(own) = names.own_data {
+            data.extend(own.iter().map(|(key, value)| (key.clone(), value.clone())));
         }
+        let known = |value: &Option<String>| value.clone().unwrap_or_default();
+        json!({
+            "email": names.email,
+            "name": names.name,
+            "locale": names.locale,
+            "external_id": names.external_id,
+            "customer": names.customer,
+            "attributes": names.attributes,
+            "data": data,
+            "brand": {
+                "id": brand.slug,
+                "name": brand.name,
+                "postal_address": brand.postal_address,
+                "phone": known(&brand.phone),
+                "website": known(&brand.website),
+            },
+            "topic": { "id": topic.slug, "name": topic.name },
+            "unsubscribe_url": names.url,
+            "preferences_url": names.url,
+        })
     }
 }
 
-/// Longest subject in octets.
-const MAX_SUBJECT: usize = 2_000;
-/// Longest HTML part in octets.
-const MAX_HTML: usize = 1024 * 1024;
-/// Longest text part in octets.
-const MAX_TEXT: usize = 512 * 1024;
-
-/// Makes the message of one delivery and signs it. `date` goes into `Date`, the links and the signatures, so give the same one on every
-/// attempt: the time the delivery was first begun, or of now when it never was.
-///
-/// # Errors
-/// What is missing or over a bound; trying again gives the same.
-pub fn compose(
-    content: &Compiled,
-    sender: &Sender<'_>,
-    addressee: &Addressee<'_>,
-    delivery: DeliveryId,
-    date: Timestamp,
-) -> Result<Message, ComposeError> {
-    let rendered = render(content, sender, addressee, delivery, date)?;
-    let parties = Parties::new(sender, addressee, content.frozen().reply_to.as_deref())?;
-    let built = headers::build(
-        &parties,
-        sender,
-        content.frozen(),
-        &rendered.footing,
-        rendered.bodies,
-        delivery,
-        date,
-    )?;
-    let bytes = sender.dkim.sign(built, parties.domain_of_from(), date)?;
-    let (envelope_from, envelope_to) = parties.envelope(sender, delivery);
-    Ok(Message { envelope_from, envelope_to, message_id: parties.message_id(delivery), bytes })
-}
-
-struct Rendered {
-    footing: Footing,
-    bodies: Bodies,
-}
-
-fn render(
-    content: &Compiled,
-    sender: &Sender<'_>,
-    addressee: &Addressee<'_>,
-    delivery: DeliveryId,
-    date: Timestamp,
-) -> Result<Rendered, ComposeError> {
-    let footing = Footing::new(sender, addressee, delivery, date)?;
-    let context = Context::from(seen_by_template(content, sender, addressee, &footing));
-    let subject = one_line(&content.subject.render(&context, &[], MAX_SUBJECT)?);
-    let locals = look::locals(sender, addressee, &subject);
-    let html = content.html.render(&context, &locals, MAX_HTML)?;
-    let footer = addressee.locale.and_then(Locale::of).unwrap_or_default();
-    let html = complete_html(html::defuse_urls(html), &footing, sender, footer)?;
-    let text = complete_text(content.text.render(&context, &[], MAX_TEXT)?, &footing, sender, footer)?;
-    Ok(Rendered { footing, bodies: Bodies { subject, text, html } })
-}
-
-/// Every name that a template sees, always there and empty when not known.
-fn seen_by_template(
-    content: &Compiled,
-    sender: &Sender<'_>,
-    addressee: &Addressee<'_>,
-    footing: &Footing,
-) -> Json {
+/// Those of the names that a template sees that are the same in all messages.
+fn constants(sender: &Sender<'_>) -> Vec<(&'static str, String)> {
     let (brand, topic) = (sender.brand, sender.topic);
-    let object = |value: &Json| if value.is_object() { value.clone() } else { json!({}) };
-    let mut data = object(&content.frozen().data);
-    if let (Json::Object(data), Some(Json::Object(own))) = (&mut data, addressee.data) {
-        data.extend(own.iter().map(|(key, value)| (key.clone(), value.clone())));
-    }
-    let known = |value: Option<&str>| value.unwrap_or_default().to_owned();
-    json!({
-        "email": addressee.address.as_str(),
-        "name": known(addressee.name),
-        "locale": known(addressee.locale),
-        "external_id": known(addressee.external_id),
-        "customer": addressee.customer,
-        "attributes": object(addressee.attributes),
-        "data": data,
-        "brand": {
-            "id": brand.slug,
-            "name": brand.name,
-            "postal_address": brand.postal_address,
-            "phone": known(brand.phone.as_deref()),
-            "website": known(brand.website.as_deref()),
-        },
-        "topic": { "id": topic.slug, "name": topic.name },
-        "unsubscribe_url": footing.url(),
-        "preferences_url": footing.url(),
-    })
+    let known = |value: &Option<String>| value.clone().unwrap_or_default();
+    vec![
+        ("brand.id", brand.slug.clone()),
+        ("brand.name", brand.name.clone()),
+        ("brand.postal_address", brand.postal_address.clone()),
+        ("brand.phone", known(&brand.phone)),
+        ("brand.website", known(&brand.website)),
+        ("topic.id", topic.slug.clone()),
+        ("topic.name", topic.name.clone()),
+    ]
 }
 
 #[cfg(test)]

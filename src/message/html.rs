@@ -274,35 +274,45 @@ pub(super) fn decode(text: &str) -> Cow<'_, str> {
     Cow::Owned(decoded)
 }
 
+/// Whether this text ends in what could be the beginning of an entity.
+pub(super) fn begins_entity(text: &str) -> bool {
+    let Some((_, name)) = text.rsplit_once('&') else { return false };
+    let digits = name.strip_prefix('#').map(|number| number.trim_start_matches(['x', 'X']));
+    NAMED.iter().any(|(spelt, _)| spelt.starts_with(name))
+        || digits.is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+/// The entities that are known by name.
+const NAMED: [(&str, char); 26] = [
+    ("amp;", '&'),
+    ("lt;", '<'),
+    ("gt;", '>'),
+    ("quot;", '"'),
+    ("apos;", '\''),
+    ("nbsp;", '\u{a0}'),
+    ("Tab;", '\t'),
+    ("NewLine;", '\n'),
+    ("colon;", ':'),
+    ("copy;", '©'),
+    ("reg;", '®'),
+    ("trade;", '™'),
+    ("mdash;", '—'),
+    ("ndash;", '–'),
+    ("hellip;", '…'),
+    ("middot;", '·'),
+    ("bull;", '•'),
+    ("euro;", '€'),
+    ("auml;", 'ä'),
+    ("ouml;", 'ö'),
+    ("uuml;", 'ü'),
+    ("Auml;", 'Ä'),
+    ("Ouml;", 'Ö'),
+    ("Uuml;", 'Ü'),
+    ("szlig;", 'ß'),
+    ("eacute;", 'é'),
+];
+
 fn entity(text: &str) -> Option<(char, usize)> {
-    const NAMED: [(&str, char); 26] = [
-        ("amp;", '&'),
-        ("lt;", '<'),
-        ("gt;", '>'),
-        ("quot;", '"'),
-        ("apos;", '\''),
-        ("nbsp;", '\u{a0}'),
-        ("Tab;", '\t'),
-        ("NewLine;", '\n'),
-        ("colon;", ':'),
-        ("copy;", '©'),
-        ("reg;", '®'),
-        ("trade;", '™'),
-        ("mdash;", '—'),
-        ("ndash;", '–'),
-        ("hellip;", '…'),
-        ("middot;", '·'),
-        ("bull;", '•'),
-        ("euro;", '€'),
-        ("auml;", 'ä'),
-        ("ouml;", 'ö'),
-        ("uuml;", 'ü'),
-        ("Auml;", 'Ä'),
-        ("Ouml;", 'Ö'),
-        ("Uuml;", 'Ü'),
-        ("szlig;", 'ß'),
-        ("eacute;", 'é'),
-    ];
     let name = text.strip_prefix('&')?;
     if let Some((spelt, character)) = NAMED.iter().find(|(spelt, _)| name.starts_with(spelt)) {
         return Some((*character, 1 + spelt.len()));
@@ -369,11 +379,13 @@ pub(super) fn visible(html: &str, url: &str, sheets: &Sheets) -> Visible {
     seen
 }
 
+/// Attributes that lead somewhere.
+pub(super) const HOLD_URLS: [&str; 9] =
+    ["href", "src", "action", "formaction", "background", "poster", "cite", "data", "xlink:href"];
+
 /// Makes harmless every URL that would run something: a `javascript:`, `vbscript:` or `data:` URL (images aside) in an
 /// attribute that holds one becomes `#`. It may have come in with somebody's data, so the message still goes.
 pub(super) fn defuse_urls(html: String) -> String {
-    const HOLD_URLS: [&str; 9] =
-        ["href", "src", "action", "formaction", "background", "poster", "cite", "data", "xlink:href"];
     let mut bad: Vec<Range<usize>> = Vec::new();
     for piece in Pieces::new(&html) {
         if let Piece::Tag(tag) = piece {
@@ -397,18 +409,26 @@ pub(super) fn defuse_urls(html: String) -> String {
     safe
 }
 
-fn runs(value: &str) -> bool {
-    // Browsers drop control characters and spaces before and inside the scheme.
-    let scheme: String = decode(value)
-        .chars()
-        .filter(|c| !c.is_control() && !c.is_whitespace())
-        .take(32)
-        .collect::<String>()
-        .to_ascii_lowercase();
+/// Schemes that run something.
+const RUN: [&str; 3] = ["javascript:", "vbscript:", "data:"];
+
+/// Whether a URL, as an attribute spells it, would run something.
+pub(super) fn runs(value: &str) -> bool {
     const IMAGES: [&str; 4] = ["data:image/png", "data:image/jpeg", "data:image/gif", "data:image/webp"];
-    scheme.starts_with("javascript:")
-        || scheme.starts_with("vbscript:")
-        || (scheme.starts_with("data:") && !IMAGES.iter().any(|image| scheme.starts_with(image)))
+    let scheme = scheme(value);
+    RUN.iter().any(|run| scheme.starts_with(run)) && !IMAGES.iter().any(|image| scheme.starts_with(image))
+}
+
+/// Whether a URL that begins so may.
+pub(super) fn may_run(beginning: &str) -> bool {
+    let scheme = scheme(beginning);
+    RUN.iter().any(|run| scheme.starts_with(run) || run.starts_with(&scheme))
+}
+
+/// How it begins for a browser, which drops control characters and spaces before and inside the scheme.
+fn scheme(value: &str) -> String {
+    let kept = |c: &char| !c.is_control() && !c.is_whitespace();
+    decode(value).chars().filter(kept).take(32).collect::<String>().to_ascii_lowercase()
 }
 
 #[cfg(test)]

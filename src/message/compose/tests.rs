@@ -12,6 +12,8 @@ use crate::id::{BrandId, ContentId, TopicId};
 use crate::link::{Link, Purpose, delivery_of_envelope};
 use crate::message::{Frozen, Partial, text_part};
 
+mod reference;
+mod same;
 mod signed;
 
 const POSTAL: &str = "Acme GmbH\nHauptstraße 1\n12345 Berlin";
@@ -82,6 +84,10 @@ fn world(class: Class) -> World {
 }
 
 fn content(subject: &str, html: &str, data: Json) -> Compiled {
+    content_of(subject, html, None, data)
+}
+
+fn content_of(subject: &str, html: &str, text: Option<&str>, data: Json) -> Compiled {
     let frozen = Frozen {
         id: ContentId::new(),
         brand_id: BrandId::new(),
@@ -89,7 +95,7 @@ fn content(subject: &str, html: &str, data: Json) -> Compiled {
         template: "t".into(),
         subject: subject.into(),
         html: html.into(),
-        text: text_part::from_html(html),
+        text: text.map_or_else(|| text_part::from_html(html), str::to_owned),
         partials: BTreeMap::from([(
             "sig".into(),
             Partial { html: "<i>Yours</i>".into(), text: "Yours".into() },
@@ -112,7 +118,15 @@ impl World {
         name: &str,
         data: Option<&Json>,
     ) -> Result<Message, ComposeError> {
-        let sender = Sender {
+        let (sender, addressee) = (self.sender(inbound_domain), self.addressee(name, data));
+        let message = compose(content, &sender, &addressee, self.delivery, self.date);
+        let plain = reference::compose(content, &sender, &addressee, self.delivery, self.date);
+        assert!(message == plain, "not what it is when it is made the plain way");
+        message
+    }
+
+    fn sender<'w>(&'w self, inbound_domain: Option<&'w str>) -> Sender<'w> {
+        Sender {
             brand: &self.brand,
             topic: &self.topic,
             base_url: &self.base_url,
@@ -120,8 +134,11 @@ impl World {
             default_bounce_domain: None,
             inbound_domain,
             dkim: &self.dkim,
-        };
-        let addressee = Addressee {
+        }
+    }
+
+    fn addressee<'w>(&'w self, name: &'w str, data: Option<&'w Json>) -> Addressee<'w> {
+        Addressee {
             recipient: self.recipient,
             address: &self.address,
             address_hash: &self.hash,
@@ -131,8 +148,7 @@ impl World {
             customer: false,
             attributes: &self.attributes,
             data,
-        };
-        compose(content, &sender, &addressee, self.delivery, self.date)
+        }
     }
 }
 

@@ -41,7 +41,7 @@ impl Steps {
         self.0.load(atomic::Ordering::Relaxed) == 0
     }
 
-    fn take(&self, steps: usize) -> Result<(), RenderError> {
+    pub(super) fn take(&self, steps: usize) -> Result<(), RenderError> {
         let left = self.0.load(atomic::Ordering::Relaxed).saturating_sub(steps);
         self.0.store(left, atomic::Ordering::Relaxed);
         if left == 0 { Err(RenderErrorReason::Other("too many steps".into()).into()) } else { Ok(()) }
@@ -61,7 +61,7 @@ impl Steps {
 }
 
 /// What rendering these elements costs, what stands in their blocks left out: blocks count for themselves.
-fn weight(template: &Template) -> usize {
+pub(super) fn weight(template: &Template) -> usize {
     template
         .elements
         .iter()
@@ -89,13 +89,11 @@ fn values(helper: &HelperTemplate) -> usize {
 }
 
 /// Makes the helpers of a registry that all renderings share.
-pub(super) fn registry(escape: bool) -> Handlebars<'static> {
+pub(super) fn registry(escape: impl Fn(&str) -> String + Send + Sync + 'static) -> Handlebars<'static> {
     let mut registry = Handlebars::new();
     registry.set_strict_mode(true);
     registry.set_prevent_indent(true);
-    if !escape {
-        registry.register_escape_fn(handlebars::no_escape);
-    }
+    registry.register_escape_fn(escape);
     for name in ["log", "raw", "len", "if", "unless", "each", "with"] {
         registry.unregister_helper(name);
     }

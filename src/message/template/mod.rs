@@ -6,6 +6,7 @@
 //! steps, loops over nothing included, and stops at a limit of octets.
 
 mod blocks;
+pub(super) mod program;
 pub(super) mod scan;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +20,7 @@ use handlebars::{
 
 use super::{ComposeError, Part};
 use blocks::{BLOCKS, INLINE, Steps};
+use program::Locals;
 
 /// Most steps that a part of one message may take.
 pub(super) const MAX_STEPS: usize = 100_000;
@@ -31,8 +33,12 @@ const MAX_PARTIALS_DEEP: usize = 12;
 /// How deep blocks may be nested with partials in place; measured, see the tests.
 const MAX_BLOCKS_DEEP: usize = 100;
 
-static HTML: LazyLock<Handlebars<'static>> = LazyLock::new(|| blocks::registry(true));
-static PLAIN: LazyLock<Handlebars<'static>> = LazyLock::new(|| blocks::registry(false));
+/// Escapes, and sets [`VALUE`] before what it escaped.
+static HTML: LazyLock<Handlebars<'static>> =
+    LazyLock::new(|| blocks::registry(|text| [VALUE.as_str(), &handlebars::html_escape(text)].concat()));
+static PLAIN: LazyLock<Handlebars<'static>> = LazyLock::new(|| blocks::registry(handlebars::no_escape));
+/// Tells an escaped value from all else that is written: nobody can know it, so nobody can write it.
+static VALUE: LazyLock<String> = LazyLock::new(|| format!("\u{1}{:032x}\u{2}", rand::random::<u128>()));
 
 /// What is wrong with a template and where, from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -285,35 +291,32 @@ fn depth(template: &Template) -> usize {
         .unwrap_or(0)
 }
 
-impl Ready {
-    /// Renders it: at most `limit` octets, and [`MAX_STEPS`] steps. `locals` are seen as `@name` outside of blocks.
-    pub(super) fn render(
-        &self,
-        context: &Context,
-        locals: &[(&str, String)],
-        limit: usize,
-    ) -> Result<String, ComposeError> {
-        let registry = if self.part == Part::Html { &HTML } else { &PLAIN };
-        let steps = Steps::new(MAX_STEPS);
-        let mut out = Capped { text: String::new(), limit, is_over: false };
-        let done = catch_unwind(AssertUnwindSafe(|| {
-            let mut rc = RenderContext::new(None);
-            blocks::register(&mut rc, &steps);
-            if let Some(block) = rc.block_mut() {
-                for (name, value) in locals {
-                    block.set_local_var(name, value.as_str().into());
-                }
+/// Has Handlebars write a template, in at most as many steps as are left. `locals` are seen as `@name` outside of `each`
+/// and `with`.
+fn render_elements(
+    template: &Template,
+    part: Part,
+    context: &Context,
+    locals: &Locals<'_>,
+    steps: &Steps,
+    out: &mut dyn Output,
+) -> Result<(), ComposeError> {
+    let registry = if part == Part::Html { &HTML } else { &PLAIN };
+    let done = catch_unwind(AssertUnwindSafe(|| {
+        let mut rc = RenderContext::new(None);
+        blocks::register(&mut rc, steps);
+        if let Some(block) = rc.block_mut() {
+            for (name, value) in locals {
+                block.set_local_var(name, value.as_ref().into());
             }
-            self.template.render(registry, context, &mut rc, &mut out)
-        }))
-        .unwrap_or_else(|_| Err(RenderErrorReason::Other("the template cannot be evaluated".into()).into()));
-        match done {
-            Ok(()) => Ok(out.text),
-            Err(_) if steps.are_used_up() => Err(ComposeError::TooMuchWork(MAX_STEPS)),
-            Err(_) if out.is_over => Err(ComposeError::TooLong { part: self.part, limit }),
-            Err(error) => Err(explain(&error)),
         }
-    }
+        template.render(registry, context, &mut rc, out)
+    }))
+    .unwrap_or_else(|_| Err(RenderErrorReason::Other("the template cannot be evaluated".into()).into()));
+    done.map_err(|error| match error {
+        _ if steps.are_used_up() => ComposeError::TooMuchWork(MAX_STEPS),
+        error => explain(&error),
+    })
 }
 
 fn explain(error: &RenderError) -> ComposeError {
@@ -323,24 +326,6 @@ fn explain(error: &RenderError) -> ComposeError {
         }
         RenderErrorReason::InvalidJsonIndex(name) => ComposeError::Variable { name: name.clone() },
         reason => ComposeError::Render(reason.to_string()),
-    }
-}
-
-/// Where a part is written, up to its limit.
-struct Capped {
-    text: String,
-    limit: usize,
-    is_over: bool,
-}
-
-impl Output for Capped {
-    fn write(&mut self, segment: &str) -> Result<(), std::io::Error> {
-        if self.text.len() + segment.len() > self.limit {
-            self.is_over = true;
-            return Err(std::io::Error::other("over the limit"));
-        }
-        self.text.push_str(segment);
-        Ok(())
     }
 }
 

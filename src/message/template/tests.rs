@@ -5,6 +5,55 @@ use serde_json::{Value as Json, json};
 
 use super::*;
 
+/// Escapes and sets no marks.
+static HTML: LazyLock<Handlebars<'static>> = LazyLock::new(|| blocks::registry(handlebars::html_escape));
+
+/// The whole template by Handlebars: what a [`Program`](program::Program) must say.
+impl Ready {
+    pub(in crate::message) fn render(
+        &self,
+        context: &Context,
+        locals: &[(&'static str, String)],
+        limit: usize,
+    ) -> Result<String, ComposeError> {
+        let registry = if self.part == Part::Html { &HTML } else { &PLAIN };
+        let steps = Steps::new(MAX_STEPS);
+        let mut out = Capped { text: String::new(), limit, is_over: false };
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            let mut rc = RenderContext::new(None);
+            blocks::register(&mut rc, &steps);
+            for (name, value) in locals {
+                rc.block_mut().unwrap().set_local_var(name, value.as_str().into());
+            }
+            self.template.render(registry, context, &mut rc, &mut out)
+        }));
+        match done.unwrap() {
+            Ok(()) => Ok(out.text),
+            Err(_) if steps.are_used_up() => Err(ComposeError::TooMuchWork(MAX_STEPS)),
+            Err(_) if out.is_over => Err(ComposeError::TooLong { part: self.part, limit }),
+            Err(error) => Err(explain(&error)),
+        }
+    }
+}
+
+/// Where a part is written, up to its limit.
+struct Capped {
+    text: String,
+    limit: usize,
+    is_over: bool,
+}
+
+impl Output for Capped {
+    fn write(&mut self, segment: &str) -> Result<(), std::io::Error> {
+        if self.text.len() + segment.len() > self.limit {
+            self.is_over = true;
+            return Err(std::io::Error::other("over the limit"));
+        }
+        self.text.push_str(segment);
+        Ok(())
+    }
+}
+
 fn parsed(partials: &[(&str, &str)]) -> BTreeMap<String, Parsed> {
     partials.iter().map(|(name, source)| ((*name).to_owned(), Parsed::new(source).unwrap())).collect()
 }
