@@ -37,7 +37,8 @@ pub enum KeyRingError {
 #[derive(Clone)]
 struct Key {
     id: String,
-    secret: Vec<u8>,
+    /// Keyed, and given what every payload begins with: a copy of it goes on from there.
+    mac: Hmac<Sha256>,
 }
 
 /// The keys by which links are signed and verified. Its `Debug` form shows ids only.
@@ -69,7 +70,10 @@ impl KeyRing {
             if keys.iter().any(|key| key.id == id) {
                 return Err(KeyRingError::Twice(id.to_owned()));
             }
-            keys.push(Key { id: id.to_owned(), secret });
+            // A key of any length will do.
+            let mut mac = Hmac::<Sha256>::new_from_slice(&secret).map_err(|_| KeyRingError::Form(n + 1))?;
+            mac.update(b"tidings link\0");
+            keys.push(Key { id: id.to_owned(), mac });
         }
         if keys.is_empty() { Err(KeyRingError::Empty) } else { Ok(Self { keys }) }
     }
@@ -99,9 +103,7 @@ impl KeyRing {
     }
 
     fn mac(&self, id: &str, payload: &[u8]) -> Option<Hmac<Sha256>> {
-        let key = self.keys.iter().find(|key| key.id == id)?;
-        let mut mac = Hmac::<Sha256>::new_from_slice(&key.secret).ok()?;
-        mac.update(b"tidings link\0");
+        let mut mac = self.keys.iter().find(|key| key.id == id)?.mac.clone();
         mac.update(payload);
         Some(mac)
     }

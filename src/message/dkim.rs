@@ -81,8 +81,12 @@ impl DkimKeys {
         let (header, body) = halves(&message).ok_or_else(|| unusable("its header has no end"))?;
         let covered = Covered::of(header);
         let mut signed = Vec::with_capacity(message.len() + 2048);
+        // One for all: every key hashes with SHA-256.
+        let mut body_hash = None;
         for signer in self.of(from_domain) {
-            let field = signer.field(&covered, body, date).map_err(|error| unusable(&error.to_string()))?;
+            let body_hash = body_hash.get_or_insert_with(|| signer.hash(body));
+            let field =
+                signer.field(&covered, body_hash, date).map_err(|error| unusable(&error.to_string()))?;
             signed.extend_from_slice(field.as_bytes());
         }
         signed.extend_from_slice(&message);
@@ -104,8 +108,13 @@ fn is_at_or_below(domain: &str, top: &str) -> bool {
 }
 
 impl Signer {
+    /// The hash of a body, as `bh=` has it.
+    fn hash(&self, body: &[u8]) -> String {
+        STANDARD.encode(self.key.hash(Canonicalization::Relaxed.canonical_body(body, 0)).as_ref())
+    }
+
     /// The whole `DKIM-Signature` field, with its line end.
-    fn field(&self, covered: &Covered<'_>, body: &[u8], date: Timestamp) -> mail_auth::Result<String> {
+    fn field(&self, covered: &Covered<'_>, body_hash: &str, date: Timestamp) -> mail_auth::Result<String> {
         let relaxed = Canonicalization::Relaxed;
         let mut field = Folded::new("DKIM-Signature:");
         field.word("v=1;");
@@ -121,8 +130,7 @@ impl Signer {
             let last = place + 1 == covered.names.len();
             field.part(&format!("{name}{}", if last { ";" } else { ":" }));
         }
-        let body_hash = self.key.hash(relaxed.canonical_body(body, 0));
-        field.word(&format!("bh={};", STANDARD.encode(body_hash.as_ref())));
+        field.word(&format!("bh={body_hash};"));
         field.word("b=");
 
         let mut input = Vec::with_capacity(2048);

@@ -398,4 +398,4 @@ fn parts(marked: &str) -> Vec<Part> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -1,6 +1,7 @@
 //! What is worked out once for many messages changes none of them.
 
 use super::*;
+use crate::message::shapes::tests as shapes;
 use crate::message::template::Parsed;
 
 /// What templates are made of: whole, broken and hostile.
@@ -227,4 +228,50 @@ fn own_data(a: Option<&Json>, b: Option<&Json>) -> Json {
 /// With the link itself where `URL` stands.
 fn named(own: &Json, url: &str) -> Json {
     serde_json::from_str(&own.to_string().replace("URL", url)).unwrap()
+}
+
+/// Templates as people write them.
+const ORDINARY: [&str; 6] = [
+    "<h1>Hello {{name}}</h1><p>{{data.a}}</p><p><a href=\"https://x.example/?n={{name}}&c={{attributes.city}}\">More</a></p>",
+    "<html><body><p>{{name}}</p><a href=\"{{unsubscribe_url}}\">Stop</a> {{brand.postal_address}}</body></html>",
+    "<ul>{{#each data.list}}<li>{{this}}{{/each}}</ul>{{#if name}}Dear {{name}}{{else}}Hello{{/if}}",
+    "<style>@media (prefers-color-scheme:dark){a{color:#fff!important}}</style><p class=\"{{data.a}}\">{{name}}</p>",
+    "<style>p{display:none}</style><p style='color:{{data.b}}'>{{name}} {{{data.a}}}</p>",
+    "<a href=\"{{data.url}}\"><img src=\"{{data.url}}/x.png\" alt=\"{{name}}\"></a>",
+];
+
+#[test]
+fn messages_of_ordinary_templates_are_drawn_from_one_shape() {
+    for class in [Class::Marketing, Class::Service] {
+        for html in ORDINARY {
+            let world = world(class);
+            let data = json!({"a": "x", "b": "red", "list": ["x", "y"], "url": "https://x.example"});
+            let content = content("{{name}}", html, data);
+            let sender = world.sender(None);
+            let prepared = Prepared::new(&content, &sender).unwrap();
+            for n in 0..8 {
+                let name = format!("Ann <{n}> & Söhne");
+                let own = json!({"a": "y", "url": "https://y.example"});
+                let addressee = world.addressee(&name, Some(&own));
+                let made = prepared.compose(&addressee, world.delivery, world.date).unwrap();
+                let plain = reference::compose(&content, &sender, &addressee, world.delivery, world.date);
+                assert!(made == plain.unwrap(), "{html}");
+            }
+            assert_eq!(prepared.shapes.kept().0, 1, "{html}");
+        }
+    }
+}
+
+#[test]
+fn however_many_shapes_there_are_few_are_kept() {
+    let world = world(Class::Marketing);
+    let content = content("s", "<p>{{{data.a}}}</p>", json!({}));
+    let prepared = Prepared::new(&content, &world.sender(None)).unwrap();
+    let mut most = 0;
+    for n in 0..200 {
+        let own = json!({"a": format!("<b>{n}</b>").repeat(400)});
+        prepared.compose(&world.addressee("Ann", Some(&own)), world.delivery, world.date).unwrap();
+        most = most.max(prepared.shapes.kept().1);
+    }
+    assert!((100_000..=shapes::MOST).contains(&most), "{most}");
 }
