@@ -3,8 +3,9 @@
 //! Every change goes through [`Db::begin`]: on SQLite it begins IMMEDIATE (a transaction that reads first and writes
 //! later would fail at once, whatever the busy timeout) and one at a time in a process; on PostgreSQL it is READ
 //! COMMITTED. What is committed has reached the disk (`synchronous=FULL`, `synchronous_commit=on`).
-
-mod list;
+//!
+//! A database that does not answer is given up on, statement by statement, and everything goes on by itself once it
+//! answers again.
 
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -13,20 +14,40 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sea_orm::sea_query::{Expr, SimpleExpr};
-use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
-    IsolationLevel, RuntimeErr, SqliteTransactionMode, TransactionOptions, TransactionTrait,
-};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr};
 use sea_orm_migration::MigratorTrait;
 use sqlx::Connection as _;
 use sqlx::postgres::PgListener;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use self::pool::Bounds;
+pub use self::pool::Pool;
+pub use self::txn::Txn;
 use crate::clock::{Clock, Timestamp};
 use crate::migrations::Migrator;
 
 pub use list::{Cell, Kind, List};
+
+mod list;
+mod pool;
+mod txn;
+
+/// The connections of a process. A web service and a worker together stay within the 100 that PostgreSQL grants unless
+/// told otherwise.
+const WORK: Bounds = Bounds {
+    connections: 24,
+    acquire: Duration::from_secs(15),
+    statement: Duration::from_secs(120),
+    lock: Duration::ZERO,
+};
+/// Those kept for opt-outs, which are answered soon or not at all.
+const OPT_OUTS: Bounds = Bounds {
+    connections: 12,
+    acquire: Duration::from_secs(3),
+    statement: Duration::from_secs(6),
+    lock: Duration::from_secs(5),
+};
 
 /// Why the database cannot be used; each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -62,9 +83,9 @@ macro_rules! news_channel {
 /// A handle to the database; cheap to clone.
 #[derive(Clone)]
 pub struct Db {
-    pool: DatabaseConnection,
+    pool: Pool,
     /// Opt-outs have connections of their own, so that no flood of other work keeps one waiting.
-    opt_out_pool: DatabaseConnection,
+    opt_out_pool: Pool,
     writer: Option<Arc<Semaphore>>,
     news: Arc<Notify>,
     clock: Clock,
@@ -73,8 +94,7 @@ pub struct Db {
 
 /// A transaction that may change something. Dropped without [`Write::commit`], it is rolled back.
 pub struct Write {
-    txn: DatabaseTransaction,
-    _turn: Option<OwnedSemaphorePermit>,
+    txn: Txn,
     news: Arc<Notify>,
     tells: AtomicBool,
 }
@@ -112,9 +132,9 @@ impl Write {
 }
 
 impl Deref for Write {
-    type Target = DatabaseTransaction;
+    type Target = Txn;
 
-    fn deref(&self) -> &DatabaseTransaction {
+    fn deref(&self) -> &Txn {
         &self.txn
     }
 }
@@ -141,9 +161,25 @@ impl Db {
         if let Some(file) = sqlite_file.as_deref().filter(|_| !url.contains(['?', '%'])) {
             make_private(file);
         }
-        let open = |connections| connect(url, sqlite, connections);
-        let (pool, opt_out_pool) =
-            if sqlite { (open(12).await?, open(4).await?) } else { (open(24).await?, open(6).await?) };
+        let (pool, opt_out_pool) = if sqlite {
+            let open = async |connections| {
+                let opened = Pool::sqlite(url, Bounds { connections, ..WORK }).await;
+                opened.map_err(|error| DbSetupError::Open(in_words(&error)))
+            };
+            (open(12).await?, open(4).await?)
+        } else {
+            let pool = Pool::postgres(url, WORK, true).await;
+            let pool = match pool {
+                Ok(pool) => pool,
+                // The pool tried again and again and tells no more than that its time was up.
+                Err(error) => {
+                    let why = why_not(url).await.unwrap_or_else(|| in_words(&error));
+                    return Err(DbSetupError::Open(why));
+                }
+            };
+            let opt_outs = Pool::postgres(url, OPT_OUTS, false).await;
+            (pool, opt_outs.map_err(|error| DbSetupError::Open(in_words(&error)))?)
+        };
         let writer = sqlite.then(|| Arc::new(Semaphore::new(1)));
         Ok(Self { pool, opt_out_pool, writer, news: Arc::default(), clock, sqlite_file })
     }
@@ -168,7 +204,7 @@ impl Db {
     }
 
     async fn hear(&self) -> Result<(), sqlx::Error> {
-        let mut listener = PgListener::connect_with(self.pool.get_postgres_connection_pool()).await?;
+        let mut listener = PgListener::connect_with(self.pool.raw().get_postgres_connection_pool()).await?;
         listener.listen(news_channel!()).await?;
         loop {
             // None: the connection was lost, and what was told meanwhile too.
@@ -178,12 +214,12 @@ impl Db {
     }
 
     /// Where to read. Changes go through [`Db::begin`].
-    pub fn reads(&self) -> &DatabaseConnection {
+    pub fn reads(&self) -> &Pool {
         &self.pool
     }
 
     /// Where the fence reads: the connections kept for opt-outs.
-    pub fn opt_out_reads(&self) -> &DatabaseConnection {
+    pub fn opt_out_reads(&self) -> &Pool {
         &self.opt_out_pool
     }
 
@@ -217,8 +253,7 @@ impl Db {
         self.begin_on(&self.opt_out_pool).await
     }
 
-    #[expect(clippy::disallowed_methods, reason = "this is the one helper that the lint points to")]
-    async fn begin_on(&self, pool: &DatabaseConnection) -> Result<Write, DbErr> {
+    async fn begin_on(&self, pool: &Pool) -> Result<Write, DbErr> {
         let turn = match &self.writer {
             Some(writer) => Some(
                 writer
@@ -229,27 +264,19 @@ impl Db {
             ),
             None => None,
         };
-        let options = if turn.is_some() {
-            TransactionOptions {
-                sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-                ..Default::default()
-            }
-        } else {
-            TransactionOptions { isolation_level: Some(IsolationLevel::ReadCommitted), ..Default::default() }
-        };
         // In a task of its own: a BEGIN that nobody waits for any more would leave its connection inside a transaction,
         // and whoever reads there next would read by its clock.
         let (pool, news) = (pool.clone(), self.news.clone());
         let begun = tokio::spawn(async move {
-            let txn = pool.begin_with_options(options).await?;
-            Ok(Write { txn, _turn: turn, news, tells: AtomicBool::new(false) })
+            let txn = Txn::begin(&pool, turn).await?;
+            Ok(Write { txn, news, tells: AtomicBool::new(false) })
         });
         begun.await.map_err(|error| DbErr::Custom(format!("a transaction did not begin: {error}")))?
     }
 
     /// Which of the two it is.
     pub fn backend(&self) -> DbBackend {
-        self.pool.get_database_backend()
+        self.pool.backend()
     }
 
     /// The database's clock, for use inside a statement: a bigint of microseconds.
@@ -294,10 +321,10 @@ impl Db {
         self.refuse_newer().await?;
         // One at a time: the migrator itself would let two processes create the same table.
         let turn = match self.backend() {
-            DbBackend::Postgres => MigrationTurn::postgres(&self.pool).await.map_err(failed)?,
+            DbBackend::Postgres => MigrationTurn::postgres(&self.pool.raw()).await.map_err(failed)?,
             _ => MigrationTurn::sqlite(self.sqlite_file()).await?,
         };
-        let done = Migrator::up(&self.pool, None).await.map_err(failed);
+        let done = Migrator::up(&self.pool.raw(), None).await.map_err(failed);
         turn.end().await;
         done
     }
@@ -322,7 +349,7 @@ impl Db {
 
     async fn applied(&self) -> Result<Vec<String>, DbSetupError> {
         let failed = |error: DbErr| DbSetupError::Migrate(error.to_string());
-        let there = sea_orm_migration::SchemaManager::new(&self.pool)
+        let there = sea_orm_migration::SchemaManager::new(&self.pool.raw())
             .has_table("seaql_migrations")
             .await
             .map_err(failed)?;
@@ -387,9 +414,8 @@ impl Db {
 
     /// Closes every connection.
     pub async fn close(self) {
-        // The process is ending: what the pools still say does not matter.
-        let _ = self.pool.close().await;
-        let _ = self.opt_out_pool.close().await;
+        self.pool.close().await;
+        self.opt_out_pool.close().await;
     }
 }
 
@@ -443,50 +469,10 @@ impl MigrationTurn {
     }
 }
 
-async fn connect(url: &str, sqlite: bool, connections: u32) -> Result<DatabaseConnection, DbSetupError> {
-    let mut options = ConnectOptions::new(url.to_owned());
-    options
-        .max_connections(connections)
-        .min_connections(1)
-        .acquire_timeout(Duration::from_secs(15))
-        .connect_timeout(Duration::from_secs(10))
-        .sqlx_logging(false);
-    if sqlite {
-        options.map_sqlx_sqlite_opts(|sqlite| {
-            sqlite
-                .create_if_missing(true)
-                .journal_mode(sqlx::sqlite::SqliteJournalMode::Wal)
-                .synchronous(sqlx::sqlite::SqliteSynchronous::Full)
-                .busy_timeout(Duration::from_secs(10))
-                .foreign_keys(true)
-        });
-    } else {
-        options.map_sqlx_postgres_opts(|postgres| {
-            postgres.options([
-                ("synchronous_commit", "on"),
-                ("idle_in_transaction_session_timeout", "10000"),
-                ("default_transaction_isolation", "read committed"),
-                // A plan made while a table was small stays when it is large: none may read a table from end to end.
-                ("enable_seqscan", "off"),
-                ("jit", "off"),
-            ])
-        });
-    }
-    match Database::connect(options).await {
-        Ok(pool) => Ok(pool),
-        Err(error) if sqlite => Err(DbSetupError::Open(in_words(&error))),
-        // The pool tried again and again and tells no more than that its time was up.
-        Err(error) => Err(DbSetupError::Open(why_not(url).await.unwrap_or_else(|| in_words(&error)))),
-    }
-}
-
 /// What the database said, without the names that the libraries wrap round it.
-fn in_words(error: &DbErr) -> String {
+fn in_words(error: &sqlx::Error) -> String {
     match error {
-        DbErr::Conn(RuntimeErr::SqlxError(inner)) => match &**inner {
-            sqlx::Error::Database(said) => said.message().to_owned(),
-            other => other.to_string(),
-        },
+        sqlx::Error::Database(said) => said.message().to_owned(),
         other => other.to_string(),
     }
 }
