@@ -6,15 +6,18 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+use sea_orm::DbErr;
 use secrecy::ExposeSecret;
 
 use crate::address::AddressKey;
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::db::{Db, DbSetupError};
+use crate::db::{Db, DbSetupError, Gather};
 use crate::guesses::Guesses;
-use crate::link::{KeyRing, KeyRingError};
+use crate::link::{KeyRing, KeyRingError, Link};
 use crate::message::{DkimKeys, KeyError};
+use crate::opt_out::OptOut;
+use crate::opt_out::rows::{Refused, Subject};
 
 mod keys;
 
@@ -36,7 +39,16 @@ pub struct Shared {
     pub dkim_keys: DkimKeys,
     /// The wrong links and keys that came.
     pub guesses: Guesses,
+    /// The opt-outs to be recorded: those that come at the same time share a transaction.
+    pub opt_outs: Gather<OptOut, Option<Result<Refused, DbErr>>>,
+    /// The links that people follow: those that come at the same time are looked up together.
+    pub links: Gather<Link, Result<Subject, DbErr>>,
 }
+
+/// How many opt-outs share a transaction at most, and links a look.
+const TOGETHER: usize = 32;
+/// How many such transactions, and looks, may be under way at the same time.
+const AT_A_TIME: usize = 2;
 
 /// Why the program cannot start: one sentence that says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +58,7 @@ pub enum SetupError {
     Db(#[from] DbSetupError),
     /// The database did not answer a question about the keys.
     #[error("the database failed: {0}; try again")]
-    Asking(#[from] sea_orm::DbErr),
+    Asking(#[from] DbErr),
     /// The link keys cannot be used.
     #[error(transparent)]
     LinkKeys(#[from] KeyRingError),
@@ -121,6 +133,8 @@ impl App {
             address_key,
             dkim_keys,
             guesses: Guesses::default(),
+            opt_outs: Gather::new(AT_A_TIME, TOGETHER),
+            links: Gather::new(AT_A_TIME, TOGETHER),
         }))
     }
 

@@ -21,14 +21,17 @@ use sqlx::postgres::PgListener;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+pub use self::gather::Gather;
 use self::pool::Bounds;
 pub use self::pool::Pool;
 pub use self::txn::Txn;
+use self::txn::Waits;
 use crate::clock::{Clock, Timestamp};
 use crate::migrations::Migrator;
 
 pub use list::{Cell, Kind, List};
 
+mod gather;
 mod list;
 mod pool;
 mod txn;
@@ -228,7 +231,7 @@ impl Db {
     /// # Errors
     /// When the database cannot be reached or stays locked.
     pub async fn begin(&self) -> Result<Write, DbErr> {
-        self.begin_on(&self.pool).await
+        self.begin_on(&self.pool, Waits::Long).await
     }
 
     /// Runs one statement that changes something, in the transaction that PostgreSQL gives each statement: committed when
@@ -242,7 +245,8 @@ impl Db {
                 "SQLite has no transaction without BEGIN that its readers respect".into(),
             ));
         }
-        self.pool.query_all_raw(statement).await
+        // On one connection, whatever becomes of it: only what reads may be asked again.
+        self.pool.take().await?.query_all(statement).await
     }
 
     /// Begins a transaction on the connections kept for opt-outs.
@@ -250,10 +254,19 @@ impl Db {
     /// # Errors
     /// As [`Db::begin`].
     pub async fn begin_opt_out(&self) -> Result<Write, DbErr> {
-        self.begin_on(&self.opt_out_pool).await
+        self.begin_on(&self.opt_out_pool, Waits::Long).await
     }
 
-    async fn begin_on(&self, pool: &Pool) -> Result<Write, DbErr> {
+    /// As [`Db::begin_opt_out`], for those of many people: it gives up soon where somebody else keeps one of them
+    /// locked, since the others wait.
+    ///
+    /// # Errors
+    /// As [`Db::begin`].
+    pub async fn begin_opt_outs(&self) -> Result<Write, DbErr> {
+        self.begin_on(&self.opt_out_pool, Waits::Short).await
+    }
+
+    async fn begin_on(&self, pool: &Pool, waits: Waits) -> Result<Write, DbErr> {
         let turn = match &self.writer {
             Some(writer) => Some(
                 writer
@@ -268,7 +281,7 @@ impl Db {
         // and whoever reads there next would read by its clock.
         let (pool, news) = (pool.clone(), self.news.clone());
         let begun = tokio::spawn(async move {
-            let txn = Txn::begin(&pool, turn).await?;
+            let txn = Txn::begin(&pool, turn, waits).await?;
             Ok(Write { txn, news, tells: AtomicBool::new(false) })
         });
         begun.await.map_err(|error| DbErr::Custom(format!("a transaction did not begin: {error}")))?

@@ -15,7 +15,8 @@
 //!
 //! An opt-out does, in this order:
 //!
-//! 1. *record*: the event and what it amounts to, in a transaction that touches no delivery;
+//! 1. *record*: the event and what it amounts to, in a transaction that touches no delivery, together with those of
+//!    other people who come at the same time;
 //! 2. *take back* what is queued or not begun (for speed; whatever it skips meets step 2 of a worker);
 //! 3. *look*, in a statement whose snapshot is taken after that commit, for rows that are `sending` in its scope,
 //!    whatever their lease, and wait until each (id, token) found is settled or in doubt;
@@ -34,13 +35,22 @@
 //! then names it, from the very statement that found nothing left to wait for.
 //!
 //! **Order.** Opt-outs and opt-ins of one person take effect in the order in which they are committed under the lock
-//! of the person's address row. A repeated opt-out records nothing new and does all the rest again.
+//! of the person's address row. Whether an opt-out stands already is read in a statement of its own, once that lock is
+//! held: no other transaction's word about the person can come between. The locks of several people are taken in the
+//! order of their hashes, by one statement, so that two such transactions never wait for one another. A repeated opt-out
+//! records nothing new and does all the rest again.
+//!
+//! **Together, and yet each alone.** Opt-outs that come while others are being recorded share one transaction and its
+//! COMMIT: success is said to none before it. Where the database refuses that transaction, for a lock that somebody
+//! else keeps or for anything wrong with one of them, nothing of it happened, and each is recorded by itself. Where the
+//! COMMIT is not answered, nothing was confirmed to anyone of them.
 //!
 //! Every way of opting out, and every change of standing that stops messages, goes through this module.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
-use sea_orm::DbErr;
+use sea_orm::{DbErr, RuntimeErr};
 
 use crate::app::App;
 use crate::clock::{Instant, Timestamp};
@@ -48,12 +58,15 @@ use crate::db::Db;
 use crate::decision::{Class, Standing};
 use crate::delivery::rows::{Covered, InFlight, Look, look, take_back};
 use crate::id::{DeliveryId, OptEventId, RecipientId};
-use crate::opt_out::rows::{Recorded, Undone, record_opt_in, record_opt_out};
-use crate::opt_out::{OptIn, OptOut, Scope};
+use crate::opt_out::rows::{Recorded, Refused, Undone, record_opt_in, record_opt_outs};
+use crate::opt_out::{OptIn, OptOut, Scope, Stood};
 
 /// How long to wait between two looks at first, and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// How much longer than the bound an opt-out may take to be recorded before its caller is told to try again.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What an opt-out is answered with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +79,8 @@ pub struct Answer {
     pub new: bool,
     /// When the opt-ins were recorded that it overruled.
     pub overruled: Vec<Timestamp>,
+    /// What stands for the person now, one entry a scope.
+    pub standing: Vec<Stood>,
     /// What is still under way.
     pub rest: Rest,
 }
@@ -102,23 +117,106 @@ impl Rest {
 /// # Errors
 /// The database's own. The caller must be told to try again: it may have been recorded, but nothing was confirmed.
 pub async fn opt_out(app: &App, asked: &OptOut, arrived: Instant) -> Result<Answer, DbErr> {
-    let db = &app.db;
-    let txn = db.begin_opt_out().await?;
-    let Recorded { id, recorded_at, new, overruled } = record_opt_out(&txn, db, asked).await?;
-    txn.commit().await?;
-    metrics::counter!("tidings_opt_outs_total", "channel" => asked.channel.as_str()).increment(1);
+    let answer = answer(app, asked, arrived).await;
+    let channel = asked.channel.as_str();
+    match &answer {
+        Ok(answer) => {
+            metrics::counter!("tidings_opt_outs_total", "channel" => channel).increment(1);
+            let waited = arrived.elapsed().as_secs_f64();
+            metrics::histogram!("tidings_opt_out_wait_seconds", "channel" => channel).record(waited);
+            if !answer.rest.open.is_empty() {
+                metrics::counter!("tidings_opt_out_waits_cut_off_total").increment(1);
+            }
+        }
+        Err(_) => {
+            metrics::counter!("tidings_opt_outs_unconfirmed_total", "channel" => channel).increment(1);
+        }
+    }
+    answer
+}
+
+async fn answer(app: &App, asked: &OptOut, arrived: Instant) -> Result<Answer, DbErr> {
     let bound = arrived.plus(app.settings.opt_out_wait);
+    let late = || DbErr::Custom("an opt-out was not confirmed in time".into());
+    let recorded = tokio::time::timeout(bound.remaining() + PATIENCE, record(app, asked)).await;
+    let Refused { recorded, standing } = recorded.unwrap_or_else(|_| Err(late()))?;
     let mut rest = Rest::default();
     for covered in widest(asked) {
-        let left = wait_out(db, &covered, bound).await?;
+        let left = wait_out(&app.db, &covered, bound).await?;
         rest.open.extend(left.open);
         rest.in_doubt.extend(left.in_doubt);
     }
-    metrics::histogram!("tidings_opt_out_wait_seconds").record(arrived.elapsed().as_secs_f64());
-    if !rest.open.is_empty() {
-        metrics::counter!("tidings_opt_out_waits_cut_off_total").increment(1);
+    let Recorded { id, recorded_at, new, overruled } = recorded;
+    Ok(Answer { id, recorded_at, new, overruled, standing, rest })
+}
+
+/// Records an opt-out together with those that come at the same time, or by itself where that is refused. It goes on when
+/// nobody waits for it any more.
+async fn record(app: &App, asked: &OptOut) -> Result<Refused, DbErr> {
+    let db = app.db.clone();
+    let together = move |many| record_together(db.clone(), many);
+    let unconfirmed = || DbErr::Custom("an opt-out was not confirmed".into());
+    match app.opt_outs.ask(asked.clone(), together).await {
+        Some(Some(answer)) => answer,
+        Some(None) => {
+            let (db, asked) = (app.db.clone(), asked.clone());
+            let alone = tokio::spawn(async move {
+                let txn = db.begin_opt_out().await?;
+                let refused = record_opt_outs(&txn, &db, std::slice::from_ref(&asked)).await?;
+                txn.commit().await?;
+                refused.into_iter().next().ok_or_else(unconfirmed)
+            });
+            alone.await.unwrap_or_else(|_| Err(unconfirmed()))
+        }
+        None => Err(unconfirmed()),
     }
-    Ok(Answer { id, recorded_at, new, overruled, rest })
+}
+
+/// Records all of these, of each person one after the other. None for what has to be recorded by itself.
+async fn record_together(db: Db, asked: Vec<OptOut>) -> Vec<Option<Result<Refused, DbErr>>> {
+    let mut answers: Vec<Option<Result<Refused, DbErr>>> = asked.iter().map(|_| None).collect();
+    let mut left: Vec<(usize, OptOut)> = asked.into_iter().enumerate().collect();
+    while !left.is_empty() {
+        let mut people = HashSet::new();
+        let different = |(_, one): &(usize, OptOut)| people.insert(one.address_hash.clone());
+        let (round, later): (Vec<_>, Vec<_>) = left.into_iter().partition(different);
+        left = later;
+        let (places, round): (Vec<usize>, Vec<OptOut>) = round.into_iter().unzip();
+        match record_round(&db, &round).await {
+            Ok(refused) => {
+                for (place, one) in places.into_iter().zip(refused) {
+                    answers[place] = Some(Ok(one));
+                }
+            }
+            // Nothing of it happened, and something about one of them is the cause.
+            Err(error) if is_refusal(&error) => {
+                tracing::debug!(%error, count = round.len(), "opt-outs are recorded one by one");
+            }
+            Err(error) => {
+                for place in places {
+                    answers[place] = Some(Err(DbErr::Custom(error.to_string())));
+                }
+            }
+        }
+    }
+    answers
+}
+
+/// Records opt-outs of different people in one transaction.
+async fn record_round(db: &Db, round: &[OptOut]) -> Result<Vec<Refused>, DbErr> {
+    let txn = db.begin_opt_outs().await?;
+    let refused = record_opt_outs(&txn, db, round).await?;
+    // What fails from here on may have happened.
+    txn.commit().await.map_err(|error| DbErr::Custom(format!("a COMMIT was not answered: {error}")))?;
+    Ok(refused)
+}
+
+/// Whether the database itself said no to a statement.
+fn is_refusal(error: &DbErr) -> bool {
+    let (DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner))) = error else {
+        return false;
+    };
+    inner.as_database_error().is_some()
 }
 
 /// Records an opt-in. It takes effect in the order of commits; nothing has to be waited for.

@@ -1,5 +1,8 @@
 //! Connections: opened, kept, and never waited for without end.
 //!
+//! A connection that was left between two statements is handed on as it is. sqlx's own pool would ask each one whether it
+//! lives whenever it is given back, which doubles the round trips of a statement; it makes and closes them here.
+//!
 //! Every statement has a time limit on this side of the connection. When it is over the connection is closed and never
 //! used again, and the server is not asked to cancel anything: a COMMIT that is cancelled while it waits for a
 //! synchronous standby would be answered as if it had been done. For the same reason no session has a
@@ -8,8 +11,10 @@
 //! That a server whose standby is missing says so in a mere warning (as after `pg_cancel_backend` during a COMMIT) is
 //! seen by nobody: sqlx hands warnings to the log alone. Whoever cancels commits by hand has to know.
 
+use std::collections::VecDeque;
 use std::str::FromStr as _;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use sea_orm::prelude::async_trait::async_trait;
 use sea_orm::{
@@ -21,9 +26,16 @@ use sqlx::pool::{PoolConnection, PoolOptions};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgPool, Postgres, Sqlite, SqlitePool};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// A connection that nobody used for so long is asked whether it lives before it is used again.
 const FRESH: Duration = Duration::from_millis(500);
+/// How long it may take to say so.
+const LIVES: Duration = Duration::from_secs(1);
+/// How long what nobody waits for any more may take to end.
+const ENDS: Duration = Duration::from_secs(5);
+/// A connection that nobody used for so long is closed.
+const LONG_IDLE: Duration = Duration::from_secs(600);
 /// How often another connection is tried when one turns out to be dead.
 pub(super) const TRIES: usize = 4;
 
@@ -42,15 +54,27 @@ pub(super) struct Bounds {
 
 /// Connections of one kind. As a [`ConnectionTrait`] each statement takes one for itself: for reading.
 #[derive(Clone)]
-pub struct Pool {
-    connections: Connections,
-    limit: Duration,
+pub struct Pool(Arc<Inner>);
+
+struct Inner {
+    maker: Maker,
+    bounds: Bounds,
+    /// One for each connection that may be out.
+    permits: Arc<Semaphore>,
+    /// The connections that nobody uses, the newest last, each with the moment since when.
+    idle: Mutex<VecDeque<(Line, Instant)>>,
 }
 
-#[derive(Clone)]
-enum Connections {
+/// What makes and closes connections.
+enum Maker {
     Postgres(PgPool),
     Sqlite(SqlitePool),
+}
+
+/// A connection.
+enum Line {
+    Postgres(PoolConnection<Postgres>),
+    Sqlite(PoolConnection<Sqlite>),
 }
 
 impl Pool {
@@ -66,13 +90,9 @@ impl Pool {
             ("enable_seqscan", "off"),
             ("jit", "off"),
         ]);
-        let pool = bounded::<Postgres>(bounds).before_acquire(|connection, about| {
-            Box::pin(async move {
-                Ok(about.idle_for < FRESH || alive(connection.ping()).await)
-            })
-        });
+        let pool = bounded::<Postgres>(bounds);
         let pool = if at_once { pool.connect_with(options).await? } else { pool.connect_lazy_with(options) };
-        Ok(Self { connections: Connections::Postgres(pool), limit: bounds.statement })
+        Ok(Self::of(Maker::Postgres(pool), bounds))
     }
 
     /// A pool on the SQLite file that `url` names, which is made when it is not there.
@@ -85,51 +105,111 @@ impl Pool {
             .busy_timeout(Duration::from_secs(10))
             .foreign_keys(true);
         let pool = bounded::<Sqlite>(bounds).min_connections(1).connect_with(options).await?;
-        Ok(Self { connections: Connections::Sqlite(pool), limit: Duration::MAX })
+        Ok(Self::of(Maker::Sqlite(pool), bounds))
+    }
+
+    fn of(maker: Maker, bounds: Bounds) -> Self {
+        let permits = Arc::new(Semaphore::new(bounds.connections as usize));
+        Self(Arc::new(Inner { maker, bounds, permits, idle: Mutex::default() }))
     }
 
     /// The same connections for the migrator, which bounds nothing.
     pub(super) fn raw(&self) -> DatabaseConnection {
-        match &self.connections {
-            Connections::Postgres(pool) => SqlxPostgresConnector::from_sqlx_postgres_pool(pool.clone()),
-            Connections::Sqlite(pool) => SqlxSqliteConnector::from_sqlx_sqlite_pool(pool.clone()),
+        match &self.0.maker {
+            Maker::Postgres(pool) => SqlxPostgresConnector::from_sqlx_postgres_pool(pool.clone()),
+            Maker::Sqlite(pool) => SqlxSqliteConnector::from_sqlx_sqlite_pool(pool.clone()),
         }
     }
 
     pub(super) fn backend(&self) -> DbBackend {
-        match &self.connections {
-            Connections::Postgres(_) => DbBackend::Postgres,
-            Connections::Sqlite(_) => DbBackend::Sqlite,
+        match &self.0.maker {
+            Maker::Postgres(_) => DbBackend::Postgres,
+            Maker::Sqlite(_) => DbBackend::Sqlite,
         }
     }
 
     /// A connection of one's own until it is dropped.
     pub(super) async fn take(&self) -> Result<Connection, DbErr> {
-        let lines = match &self.connections {
-            Connections::Postgres(pool) => pool.acquire().await.map(Line::Postgres),
-            Connections::Sqlite(pool) => pool.acquire().await.map(Line::Sqlite),
+        let taken = tokio::time::timeout(self.0.bounds.acquire, self.take_at_last()).await;
+        taken.unwrap_or(Err(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)))
+    }
+
+    async fn take_at_last(&self) -> Result<Connection, DbErr> {
+        let closed = |_| DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed);
+        let permit = self.0.permits.clone().acquire_owned().await.map_err(closed)?;
+        let line = match self.pop() {
+            Some((line, since)) if since.elapsed() < FRESH => line,
+            Some((mut line, _)) => {
+                if line.is_alive(LIVES).await {
+                    line
+                } else {
+                    line.close();
+                    drop(line);
+                    self.make().await?
+                }
+            }
+            None => self.make().await?,
         };
-        Ok(Connection { line: lines.map_err(not_acquired)?, limit: self.limit })
+        Ok(Connection { line: Some(line), pool: self.clone(), between: true, permit: Some(permit) })
+    }
+
+    async fn make(&self) -> Result<Line, DbErr> {
+        let made = match &self.0.maker {
+            Maker::Postgres(pool) => pool.acquire().await.map(Line::Postgres),
+            Maker::Sqlite(pool) => pool.acquire().await.map(Line::Sqlite),
+        };
+        made.map_err(not_acquired)
+    }
+
+    fn pop(&self) -> Option<(Line, Instant)> {
+        self.idle().pop_back()
+    }
+
+    /// Keeps a connection for the next one, and closes what has been too many for long.
+    fn keep(&self, line: Line) {
+        let mut idle = self.idle();
+        if self.0.permits.is_closed() {
+            // What is being closed waits for this one.
+            return drop(line);
+        }
+        idle.push_back((line, Instant::now()));
+        let long = idle.front().is_some_and(|(_, since)| since.elapsed() > LONG_IDLE);
+        if long && let Some((mut line, _)) = idle.pop_front() {
+            line.close();
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, VecDeque<(Line, Instant)>> {
+        // Nothing in here panics while it holds the lock.
+        self.0.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) async fn close(&self) {
-        match &self.connections {
-            Connections::Postgres(pool) => pool.close().await,
-            Connections::Sqlite(pool) => pool.close().await,
+        self.0.permits.close();
+        self.idle().clear();
+        match &self.0.maker {
+            Maker::Postgres(pool) => pool.close().await,
+            Maker::Sqlite(pool) => pool.close().await,
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // sqlx gives connections back in a task; where none can run any more they are only closed.
+        if tokio::runtime::Handle::try_current().is_err() {
+            let idle = self.idle.get_mut().unwrap_or_else(PoisonError::into_inner);
+            idle.drain(..).for_each(|(line, _)| line.leak());
         }
     }
 }
 
 fn bounded<DB: sqlx::Database>(bounds: Bounds) -> PoolOptions<DB> {
     PoolOptions::new()
-        .max_connections(bounds.connections)
+        // The permits here are the bound; beside them there may be as many that are being closed.
+        .max_connections(bounds.connections * 2)
         .acquire_timeout(bounds.acquire)
         .test_before_acquire(false)
-}
-
-/// Whether a connection answers soon.
-async fn alive(ping: impl Future<Output = Result<(), sqlx::Error>>) -> bool {
-    matches!(tokio::time::timeout(Duration::from_secs(1), ping).await, Ok(Ok(())))
 }
 
 /// Asks, and asks again on another connection when one turns out to be dead, as only reads can.
@@ -174,27 +254,81 @@ impl ConnectionTrait for Pool {
 
 /// One connection, given back when dropped, or closed when it did not answer in time.
 pub(super) struct Connection {
-    line: Line,
-    limit: Duration,
+    /// None once it was given up.
+    line: Option<Line>,
+    pool: Pool,
+    /// Whether it stands between two statements, none of which is under way.
+    between: bool,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
-enum Line {
-    Postgres(PoolConnection<Postgres>),
-    Sqlite(PoolConnection<Sqlite>),
+impl Line {
+    /// Closes it, whatever it is at.
+    fn close(&mut self) {
+        match self {
+            Self::Postgres(connection) => connection.close_on_drop(),
+            Self::Sqlite(connection) => connection.close_on_drop(),
+        }
+    }
+
+    /// Whether it answers within this time.
+    async fn is_alive(&mut self, within: Duration) -> bool {
+        let answers = async {
+            match self {
+                Self::Postgres(connection) => connection.ping().await.is_ok(),
+                Self::Sqlite(connection) => connection.ping().await.is_ok(),
+            }
+        };
+        tokio::time::timeout(within, answers).await.unwrap_or(false)
+    }
+
+    fn leak(self) {
+        match self {
+            Self::Postgres(connection) => drop(connection.leak()),
+            Self::Sqlite(connection) => drop(connection.leak()),
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let Some(mut line) = self.line.take() else { return };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return line.leak() };
+        if self.between {
+            return self.pool.keep(line);
+        }
+        // Nobody waited for the end of what was begun.
+        let (pool, permit) = (self.pool.clone(), self.permit.take());
+        runtime.spawn(async move {
+            if line.is_alive(ENDS).await {
+                pool.keep(line);
+            } else {
+                line.close();
+            }
+            drop(permit);
+        });
+    }
 }
 
 /// One call of sqlx on whichever connection it is.
 macro_rules! on_line {
     ($self:ident, $connection:ident => $call:expr) => {{
-        let limit = $self.limit;
+        let limit = $self.pool.0.bounds.statement;
+        $self.between = false;
         let answer = match &mut $self.line {
-            Line::Postgres($connection) => tokio::time::timeout(limit, async { $call.await.map(Into::into) }).await,
-            Line::Sqlite($connection) => Ok(async { $call.await.map(Into::into) }.await),
+            Some(Line::Postgres($connection)) => {
+                tokio::time::timeout(limit, async { $call.await.map(Into::into) }).await
+            }
+            // Nothing lies between this process and its file that could vanish.
+            Some(Line::Sqlite($connection)) => Ok($call.await.map(Into::into)),
+            None => Ok(Err(sqlx::Error::Io(std::io::ErrorKind::NotConnected.into()))),
         };
-        answer.unwrap_or_else(|_| {
+        let answer = answer.unwrap_or_else(|_| {
             $self.give_up();
             Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))
-        })
+        });
+        $self.between = matches!(answer, Ok(_) | Err(sqlx::Error::Database(_) | sqlx::Error::RowNotFound));
+        answer
     }};
 }
 
@@ -232,11 +366,10 @@ impl Connection {
         rows.map(|rows| rows.0).map_err(|error| DbErr::Query(RuntimeErr::SqlxError(error.into())))
     }
 
-    /// Nobody uses it again.
+    /// Nobody uses it again: it is closed.
     pub(super) fn give_up(&mut self) {
-        match &mut self.line {
-            Line::Postgres(connection) => connection.close_on_drop(),
-            Line::Sqlite(connection) => connection.close_on_drop(),
+        if let Some(mut line) = self.line.take() {
+            line.close();
         }
     }
 }

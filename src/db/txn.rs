@@ -11,6 +11,15 @@ use super::pool::{Connection, Pool, TRIES, is_broken};
 /// How long taking back may last before the connection is closed, which takes back as well.
 const ROLLBACK: Duration = Duration::from_secs(5);
 
+/// How long a transaction waits for what others have locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waits {
+    /// As long as its pool says.
+    Long,
+    /// A second at most.
+    Short,
+}
+
 /// Statements that take effect together. Dropped before its end, it is taken back.
 pub struct Txn {
     backend: DbBackend,
@@ -27,10 +36,14 @@ struct Held {
 }
 
 impl Txn {
-    pub(super) async fn begin(pool: &Pool, turn: Option<OwnedSemaphorePermit>) -> Result<Self, DbErr> {
+    pub(super) async fn begin(pool: &Pool, turn: Option<OwnedSemaphorePermit>, waits: Waits) -> Result<Self, DbErr> {
         let backend = pool.backend();
         // What follows from the session's settings on PostgreSQL is READ COMMITTED.
-        let begin = if backend == DbBackend::Sqlite { "BEGIN IMMEDIATE" } else { "BEGIN" };
+        let begin = match waits {
+            _ if backend == DbBackend::Sqlite => "BEGIN IMMEDIATE",
+            Waits::Long => "BEGIN",
+            Waits::Short => "BEGIN; SET LOCAL lock_timeout = '1s'",
+        };
         let mut tries = TRIES;
         let connection = loop {
             let mut connection = pool.take().await?;

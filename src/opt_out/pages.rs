@@ -19,17 +19,17 @@ use super::by_link::{self, ACTOR, scopes};
 use super::events::stands_already;
 use super::form::{AskedScope, Form};
 use super::rows::{self, Undone};
-use super::words::OptOutAnswer;
+use super::words::{OptOutAnswer, ScopeWords};
 use super::{Channel, Scope, Stood};
 use crate::address::mask;
 use crate::app::App;
 use crate::brand::{self, Brand, Topic};
 use crate::clock::{Instant, Timestamp};
+use crate::db::Db;
 use crate::decision::Said;
 use crate::fence::{self, Answer};
 use crate::language::Choice;
 use crate::link::{Link, Purpose};
-use crate::recipient;
 use crate::web::Problem;
 use crate::web::client::client_of;
 use crate::web::page::{self, Look, Page};
@@ -114,6 +114,8 @@ struct Subject {
     topic: Topic,
     /// The masked address; none after erasure.
     address: Option<String>,
+    /// Whether any topic stays with customers in spite of a wider opt-out.
+    customers_keep: bool,
     look: Look,
     /// The person's language, or what their browser asks for.
     choice: Choice,
@@ -122,16 +124,24 @@ struct Subject {
 
 impl Subject {
     async fn load(app: &App, link: &Link, accept_language: &str, https: bool) -> Result<Self, DbErr> {
-        let on = app.db.opt_out_reads();
-        let missing = |what: &str| DbErr::RecordNotFound(format!("the {what} of an unsubscribe link"));
-        let brand = brand::rows::by_id(on, link.brand).await?.ok_or_else(|| missing("brand"))?;
-        let topic = brand::rows::topic_by_id(on, link.topic).await?.ok_or_else(|| missing("topic"))?;
-        let recipient = recipient::rows::find(on, &link.address_hash).await?;
-        let own = recipient.as_ref().and_then(|recipient| recipient.locale.as_deref());
-        let choice = Choice::new(own, accept_language);
-        let address = recipient.and_then(|recipient| recipient.address).map(|address| mask(&address));
+        let db = app.db.clone();
+        let together = move |links| subjects_of(db.clone(), links);
+        let found = app.links.ask(link.clone(), together).await;
+        let found = found.unwrap_or_else(|| Err(DbErr::Custom("a link was not looked up".into())))?;
+        let rows::Subject { brand, topic, address, locale, customers_keep } = found;
+        let choice = Choice::new(locale.as_deref(), accept_language);
+        let address = address.map(|address| mask(&address));
         let look = Look::of(&brand, &app.settings.base_url);
-        Ok(Self { brand, topic, address, look, choice, https })
+        Ok(Self { brand, topic, address, customers_keep, look, choice, https })
+    }
+
+    /// The names of a scope that the link can have.
+    fn words_of(&self, asked: AskedScope) -> ScopeWords {
+        match asked {
+            AskedScope::All => ScopeWords::All,
+            AskedScope::Brand => ScopeWords::Brand(self.brand.slug.clone()),
+            AskedScope::Topic => ScopeWords::Topic(self.brand.slug.clone(), self.topic.slug.clone()),
+        }
     }
 
     fn default_scope(&self) -> AskedScope {
@@ -150,6 +160,14 @@ impl Subject {
         }
         let page = Page { template, title, look: &self.look, choice: self.choice, data };
         page::respond(StatusCode::OK, page, self.https)
+    }
+}
+
+/// What links are about that are followed at the same time.
+async fn subjects_of(db: Db, links: Vec<Link>) -> Vec<Result<rows::Subject, DbErr>> {
+    match rows::subjects_of(db.opt_out_reads(), &links).await {
+        Ok(subjects) => subjects,
+        Err(error) => links.iter().map(|_| Err(DbErr::Custom(error.to_string()))).collect(),
     }
 }
 
@@ -197,10 +215,11 @@ async fn act(
     let scopes = scopes(link, asked);
     let channel = if form.page { Channel::Page } else { Channel::OneClick };
     let opt_out = by_link::opt_out(link, asked, channel);
-    let answer = fence::opt_out(app, &opt_out, arrived).await?;
+    let mut answer = fence::opt_out(app, &opt_out, arrived).await?;
     if form.undo {
         // The narrower opt-out is recorded before the wider one goes, so that nothing begins in between.
-        fence::undo(app, &link.address_hash, link.delivery, &scopes, ACTOR).await?;
+        let undone = fence::undo(app, &link.address_hash, link.delivery, &scopes, ACTOR).await?;
+        answer.standing = undone.still;
     }
     tracing::info!(
         delivery = %link.delivery, brand = %link.brand, topic = %link.topic, scope = asked.as_str(), %channel,
@@ -210,7 +229,7 @@ async fn act(
         let on = app.db.opt_out_reads();
         let answer = OptOutAnswer {
             id: answer.id,
-            scope: rows::words_of(on, scopes[0]).await?,
+            scope: subject.words_of(asked),
             channel,
             recorded_at: answer.recorded_at,
             settled: answer.rest.settled(),
@@ -249,25 +268,30 @@ async fn done(
         "date": newer(&answer.overruled, link, subject),
         "flights": flights,
         "stopped": [stopped],
-        "comes": still_coming(app, link, subject).await?,
+        "comes": still_coming(app, link, subject, &answer.standing).await?,
         "choices": choices(asked),
     });
     Ok(subject.page("done", "done.title", more))
 }
 
 /// What still comes and why, by what stands now.
-async fn still_coming(app: &App, link: &Link, subject: &Subject) -> Result<Vec<Value>, DbErr> {
-    let on = app.db.opt_out_reads();
-    let standing = rows::standing_words(on, &link.address_hash).await?;
-    let stopped_all = stands_already(&standing, Scope::All).is_some();
-    let stopped_brand = stopped_all || stands_already(&standing, Scope::Brand(link.brand)).is_some();
+async fn still_coming(
+    app: &App,
+    link: &Link,
+    subject: &Subject,
+    standing: &[Stood],
+) -> Result<Vec<Value>, DbErr> {
+    let stopped_all = stands_already(standing, Scope::All).is_some();
+    let stopped_brand = stopped_all || stands_already(standing, Scope::Brand(link.brand)).is_some();
     let mut comes = Vec::new();
     if !subject.topic.class.can_be_refused() {
         comes.push(json!({ "text": "done.comes.this" }));
     }
     comes.push(json!({ "text": "done.comes.service" }));
-    for (brand, topic) in rows::kept_for_customer(on, &link.address_hash).await? {
-        comes.push(json!({ "text": "done.comes.kept", "topic": topic, "brand": brand }));
+    if subject.customers_keep {
+        for (brand, topic) in rows::kept_for_customer(app.db.opt_out_reads(), &link.address_hash).await? {
+            comes.push(json!({ "text": "done.comes.kept", "topic": topic, "brand": brand }));
+        }
     }
     if !stopped_brand {
         comes.push(json!({ "text": "done.comes.topics" }));

@@ -3,17 +3,20 @@
 mod entities;
 mod export;
 mod facts;
+mod health;
 mod named;
 mod record;
+mod refuse;
+mod subject;
 
 pub use entities::event;
 pub use export::{Cursor, Standing, knows, standing_after};
 pub use facts::{FACTS, FACTS_OF_P, Wanted, facts_of, known_among, scope_keys, to_facts};
+pub use health::{record_failure, revive, revive_window, set_standing};
 pub use named::{UnknownName, explain, flights_in_words, kept_for_customer, scope_of, topic_of, words_of};
-pub use record::{
-    Recorded, Undone, record_failure, record_opt_in, record_opt_out, revive, revive_window, set_standing,
-    undo,
-};
+pub use record::{Undone, record_opt_in, undo};
+pub use refuse::{Recorded, Refused, record_opt_outs};
+pub use subject::{Subject, subjects_of};
 
 use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder};
 

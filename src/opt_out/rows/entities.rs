@@ -57,6 +57,7 @@ pub mod event {
 /// What the events amount to: one row a person and scope.
 pub(super) mod suppression {
     use sea_orm::entity::prelude::*;
+    use sea_orm::sea_query::OnConflict;
 
     use crate::address::AddressHash;
     use crate::id::{BrandId, OptEventId, TopicId};
@@ -86,4 +87,11 @@ pub(super) mod suppression {
     pub(in crate::opt_out::rows) enum Relation {}
 
     impl ActiveModelBehavior for ActiveModel {}
+
+    /// What a newer word does to the row of its scope.
+    pub(in crate::opt_out::rows) fn newest_wins() -> OnConflict {
+        OnConflict::columns([Column::AddressHash, Column::ScopeKey])
+            .update_columns([Column::Said, Column::Seq, Column::Complaint, Column::EventId])
+            .to_owned()
+    }
 }

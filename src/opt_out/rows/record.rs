@@ -1,31 +1,17 @@
-//! Recording what somebody said, under the lock of the person's address row.
+//! Recording opt-ins and undos, under the lock of the person's address row.
 
-use sea_orm::sea_query::OnConflict;
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, Statement,
 };
 
 use super::entities::{event, suppression};
+use super::refuse::Recorded;
 use super::standing_words;
 use crate::address::AddressHash;
 use crate::clock::Timestamp;
 use crate::db::{Db, Write};
-use crate::decision::Standing;
-use crate::id::{DeliveryId, OptEventId, RecipientId};
-use crate::opt_out::events::{OptIn, OptOut, Scope, Stood, stands_already};
-
-/// What was recorded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recorded {
-    /// The event that says so: the new one, or the one that stood already.
-    pub id: OptEventId,
-    /// When that was recorded.
-    pub recorded_at: Timestamp,
-    /// Whether it is new.
-    pub new: bool,
-    /// The opt-ins that stood until now and met this opt-out's first scope, by the time they were recorded.
-    pub overruled: Vec<Timestamp>,
-}
+use crate::id::{DeliveryId, OptEventId};
+use crate::opt_out::events::{OptIn, Scope, Stood};
 
 /// What an undo took back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,38 +20,6 @@ pub struct Undone {
     pub scopes: Vec<Scope>,
     /// What still stands for the person.
     pub still: Vec<Stood>,
-}
-
-/// Records an opt-out in a transaction of its own that touches no delivery. Only [`crate::fence`] calls it.
-///
-/// # Errors
-/// The database's own; nothing is recorded then.
-pub async fn record_opt_out(txn: &Write, db: &Db, asked: &OptOut) -> Result<Recorded, DbErr> {
-    let mut person = Person::lock(txn, db, &asked.address_hash).await?;
-    let before = standing_words(&**txn, &asked.address_hash).await?;
-    let mut answered: Option<Recorded> = None;
-    for &scope in &asked.scopes {
-        let stood = stands_already(&before, scope).filter(|stood| stood.complaint || !asked.complaint);
-        let recorded = match stood {
-            Some(stood) => {
-                let first = event_of(txn, stood.event).await?;
-                // Said again by another way than a link, it must outlive the undoing of that link.
-                if first.delivery_id.is_some() && asked.delivery.is_none() {
-                    person.say(Event::of(asked, scope)).await?;
-                }
-                Recorded { id: first.id, recorded_at: first.recorded_at, new: false, overruled: Vec::new() }
-            }
-            None => Recorded {
-                id: person.say(Event::of(asked, scope)).await?,
-                recorded_at: person.now,
-                new: true,
-                overruled: overruled(txn, &before, scope).await?,
-            },
-        };
-        answered.get_or_insert(recorded);
-    }
-    person.unlock().await?;
-    answered.ok_or_else(|| DbErr::Custom("an opt-out of nothing".into()))
 }
 
 /// Records an opt-in.
@@ -79,12 +33,9 @@ pub async fn record_opt_in(txn: &Write, db: &Db, asked: &OptIn) -> Result<Record
             said: "opt_in",
             scope: asked.scope,
             channel: asked.channel.as_str(),
-            complaint: false,
-            note: None,
             evidence: Some(asked.evidence.clone()),
             undoes: None,
             delivery: None,
-            requested_at: None,
             actor: &asked.actor,
         })
         .await?;
@@ -122,12 +73,9 @@ pub async fn undo(
                 said: "undo",
                 scope: stood.scope,
                 channel: "page",
-                complaint: false,
-                note: None,
                 evidence: None,
                 undoes: Some(stood.event),
                 delivery: Some(delivery),
-                requested_at: None,
                 actor,
             })
             .await?;
@@ -138,120 +86,14 @@ pub async fn undo(
     Ok(Undone { scopes, still })
 }
 
-/// Counts a permanent failure that speaks of the mailbox.
-///
-/// # Errors
-/// The database's own.
-pub async fn record_failure(txn: &Write, db: &Db, hash: &AddressHash) -> Result<(), DbErr> {
-    touch(txn, hash).await?;
-    let sql = format!(
-        "UPDATE addresses SET failures = failures + 1, first_failed_at = COALESCE(first_failed_at, {now}), \
-         last_failed_at = {now} WHERE address_hash = $1",
-        now = db.now_sql()
-    );
-    txn.execute_raw(Statement::from_sql_and_values(db.backend(), sql, [hash.0.clone().into()])).await?;
-    Ok(())
-}
-
-/// Takes an address for alive again. Returns how many were dead.
-///
-/// # Errors
-/// The database's own.
-pub async fn revive(txn: &Write, hash: &AddressHash) -> Result<u64, DbErr> {
-    let sql = "UPDATE addresses SET failures = 0, first_failed_at = NULL, last_failed_at = NULL \
-               WHERE address_hash = $1 AND failures > 0";
-    let done = txn
-        .execute_raw(Statement::from_sql_and_values(txn.get_database_backend(), sql, [hash.0.clone().into()]))
-        .await?;
-    Ok(done.rows_affected())
-}
-
-/// Takes every address for alive again whose last failure lies in this window: a relay's bad hour. Returns how many.
-///
-/// # Errors
-/// The database's own.
-pub async fn revive_window(txn: &Write, since: Timestamp, until: Timestamp) -> Result<u64, DbErr> {
-    let sql = "UPDATE addresses SET failures = 0, first_failed_at = NULL, last_failed_at = NULL \
-               WHERE failures > 0 AND last_failed_at >= $1 AND last_failed_at <= $2";
-    let values = [since.0.into(), until.0.into()];
-    let done =
-        txn.execute_raw(Statement::from_sql_and_values(txn.get_database_backend(), sql, values)).await?;
-    Ok(done.rows_affected())
-}
-
-/// Changes a person's standing. Returns the hash of their address, or none for an unknown recipient. Only
-/// [`crate::fence`] calls it, since a change may stop messages under way.
-///
-/// # Errors
-/// The database's own.
-pub async fn set_standing(
-    txn: &Write,
-    db: &Db,
-    recipient: RecipientId,
-    standing: Standing,
-) -> Result<Option<AddressHash>, DbErr> {
-    let sql = format!(
-        "UPDATE recipients SET standing = $2, updated_at = {} WHERE id = $1 RETURNING address_hash",
-        db.now_sql()
-    );
-    let values = [recipient.0.into(), standing.as_str().into()];
-    let row = txn.query_one_raw(Statement::from_sql_and_values(db.backend(), sql, values)).await?;
-    row.map(|row| Ok(AddressHash(row.try_get("", "address_hash")?))).transpose()
-}
-
-async fn touch(txn: &Write, hash: &AddressHash) -> Result<(), DbErr> {
-    let sql =
-        "INSERT INTO addresses (address_hash, last_seq, failures) VALUES ($1, 0, 0) ON CONFLICT DO NOTHING";
-    txn.execute_raw(Statement::from_sql_and_values(txn.get_database_backend(), sql, [hash.0.clone().into()]))
-        .await?;
-    Ok(())
-}
-
-async fn event_of(txn: &Write, id: OptEventId) -> Result<event::Model, DbErr> {
-    let event = event::Entity::find_by_id(id).one(&**txn).await?;
-    event.ok_or_else(|| DbErr::RecordNotFound("the event of a suppression".into()))
-}
-
-/// When the opt-ins were recorded that an opt-out of this scope overrules.
-async fn overruled(txn: &Write, before: &[Stood], scope: Scope) -> Result<Vec<Timestamp>, DbErr> {
-    let mut times = Vec::new();
-    for stood in before {
-        if stood.said == crate::decision::Said::OptIn && stood.scope.meets(scope) {
-            times.push(event_of(txn, stood.event).await?.recorded_at);
-        }
-    }
-    Ok(times)
-}
-
 struct Event<'a> {
     said: &'static str,
     scope: Scope,
     channel: &'static str,
-    complaint: bool,
-    note: Option<String>,
     evidence: Option<String>,
     undoes: Option<OptEventId>,
     delivery: Option<DeliveryId>,
-    requested_at: Option<Timestamp>,
     actor: &'a str,
-}
-
-impl<'a> Event<'a> {
-    /// An opt-out of this one of the scopes asked for.
-    fn of(asked: &'a OptOut, scope: Scope) -> Self {
-        Self {
-            said: "opt_out",
-            scope,
-            channel: asked.channel.as_str(),
-            complaint: asked.complaint,
-            note: asked.note.clone(),
-            evidence: None,
-            undoes: None,
-            delivery: asked.delivery,
-            requested_at: asked.requested_at,
-            actor: &asked.actor,
-        }
-    }
 }
 
 /// A person whose address row is locked until the transaction ends: their events come one after the other.
@@ -291,12 +133,12 @@ impl<'a> Person<'a> {
             brand_id: Set(new.scope.brand()),
             topic_id: Set(new.scope.topic()),
             channel: Set(new.channel.to_owned()),
-            complaint: Set(new.complaint),
-            note: Set(new.note),
+            complaint: Set(false),
+            note: Set(None),
             evidence: Set(new.evidence),
             undoes: Set(new.undoes),
             delivery_id: Set(new.delivery),
-            requested_at: Set(new.requested_at),
+            requested_at: Set(None),
             recorded_at: Set(self.now),
             recorded_by: Set(new.actor.to_owned()),
         };
@@ -305,7 +147,7 @@ impl<'a> Person<'a> {
             self.amount_to(new.scope).await?;
         } else {
             // Nothing can have undone what was said just now.
-            self.stands(new.scope, new.said, self.seq, new.complaint, id).await?;
+            self.stands(new.scope, new.said, self.seq, false, id).await?;
         }
         Ok(id)
     }
@@ -357,15 +199,10 @@ impl<'a> Person<'a> {
             complaint: Set(complaint),
             event_id: Set(event),
         };
-        let replace = OnConflict::columns([suppression::Column::AddressHash, suppression::Column::ScopeKey])
-            .update_columns([
-                suppression::Column::Said,
-                suppression::Column::Seq,
-                suppression::Column::Complaint,
-                suppression::Column::EventId,
-            ])
-            .to_owned();
-        suppression::Entity::insert(row).on_conflict(replace).exec_without_returning(&**self.txn).await?;
+        suppression::Entity::insert(row)
+            .on_conflict(suppression::newest_wins())
+            .exec_without_returning(&**self.txn)
+            .await?;
         Ok(())
     }
 
