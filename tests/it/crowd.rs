@@ -64,10 +64,20 @@ impl Crowd {
         let mut stands: Vec<Vec<Stood>> = Vec::new();
         let mut undone: Vec<OptEventId> = Vec::new();
         let mut by_link: HashMap<OptEventId, bool> = HashMap::new();
+        let mut now: Vec<Stood> = Vec::new();
         for (n, event) in history.iter().enumerate() {
             assert_eq!(event.seq, n as i64 + 1, "the places of a person's events are dense");
             let scope = rows::to_scope(&event.scope_kind, event.brand_id, event.topic_id).unwrap();
-            let now = newest(&stands, &undone);
+            // The scopes of one opt-out are all held against what stood before it.
+            let same = |other: &rows::event::Model| {
+                (&other.said, other.delivery_id, other.recorded_at)
+                    == (&event.said, event.delivery_id, event.recorded_at)
+                    && other.scope_kind == "all"
+                    && event.scope_kind == "topic"
+            };
+            if n == 0 || !same(&history[n - 1]) {
+                now = newest(&stands, &undone);
+            }
             by_link.insert(event.id, event.delivery_id.is_some());
             match event.said.as_str() {
                 "opt_out" => {

@@ -19,6 +19,7 @@ async fn web(server: &PostgresServer) -> (Running, Api) {
     let mut settings = Settings::local(&server.empty_database("outage").await);
     settings.link_keys = Some(SecretString::from(LINK_KEYS));
     settings.admin_key = Some(SecretString::from(ADMIN_KEY));
+    settings.relay_url = SecretString::from("smtp://127.0.0.1:9");
     settings.opt_out_wait = BOUND;
     let running = serve::start(settings, Parts { worker: false, ..Parts::default() }).await.unwrap();
     let api = Api::new(format!("http://{}", running.addr), Some(ADMIN_KEY));
