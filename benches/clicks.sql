@@ -20,7 +20,8 @@ INSERT INTO suppressions (address_hash, scope_key, scope_kind, brand_id, topic_i
   ON CONFLICT (address_hash, scope_key) DO UPDATE
     SET said = excluded.said, seq = excluded.seq, complaint = excluded.complaint, event_id = excluded.event_id;
 COMMIT;
-SELECT 1 FROM deliveries WHERE address_hash = :hash AND class IN ('relationship', 'reminder', 'marketing')
-  AND (state = 'queued' OR (state = 'sending' AND NOT begun)) LIMIT 1;
-SELECT id, topic_id, token, state = 'sending' AS sending, COALESCE(doubt_until, 0) > 1 AS doubt FROM deliveries
-  WHERE address_hash = :hash AND class IN ('relationship', 'reminder', 'marketing') AND (state = 'sending' OR doubt_until > 1);
+SELECT 1 FROM queue WHERE address_hash = :hash AND class IN ('relationship', 'reminder', 'marketing') AND NOT begun LIMIT 1;
+SELECT delivery_id AS id, topic_id, token FROM queue
+  WHERE address_hash = :hash AND class IN ('relationship', 'reminder', 'marketing') AND token IS NOT NULL
+  UNION ALL SELECT delivery_id AS id, topic_id, NULL AS token FROM doubts
+  WHERE address_hash = :hash AND class IN ('relationship', 'reminder', 'marketing') AND until > 1;
