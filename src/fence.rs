@@ -213,7 +213,8 @@ async fn record_round(db: &Db, round: &[OptOut]) -> Result<Vec<Refused>, DbErr> 
 
 /// Whether the database itself said no to a statement.
 fn is_refusal(error: &DbErr) -> bool {
-    let (DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner))) = error else {
+    let (DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner))) = error
+    else {
         return false;
     };
     inner.as_database_error().is_some()

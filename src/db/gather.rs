@@ -143,9 +143,7 @@ mod tests {
     #[tokio::test]
     async fn who_is_not_answered_is_told_so_and_the_next_is_served() {
         let gather: Gather<bool, ()> = Gather::new(1, 1);
-        let work = |questions: Vec<bool>| async move {
-            if questions[0] { vec![()] } else { Vec::new() }
-        };
+        let work = |questions: Vec<bool>| async move { if questions[0] { vec![()] } else { Vec::new() } };
         assert_eq!(gather.ask(false, work).await, None);
         assert_eq!(gather.ask(true, work).await, Some(()));
     }

@@ -25,7 +25,9 @@ use sea_query_sqlx::SqlxValues;
 use sqlx::pool::{PoolConnection, PoolOptions};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgPool, Postgres, Sqlite, SqlitePool};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgPool, Postgres, Sqlite, SqlitePool,
+};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// A connection that nobody used for so long is asked whether it lives before it is used again.
@@ -179,6 +181,14 @@ impl Pool {
         }
     }
 
+    /// Closes every connection that nobody uses: one was found dead, and a server that ended left none alive.
+    pub(super) fn distrust(&self) {
+        let idle = std::mem::take(&mut *self.idle());
+        for (mut line, _) in idle {
+            line.close();
+        }
+    }
+
     fn idle(&self) -> MutexGuard<'_, VecDeque<(Line, Instant)>> {
         // Nothing in here panics while it holds the lock.
         self.0.idle.lock().unwrap_or_else(PoisonError::into_inner)
@@ -222,7 +232,10 @@ macro_rules! read {
             let answer = $ask.await;
             tries -= 1;
             match answer {
-                Err(error) if tries > 0 && is_broken(&error) => connection.give_up(),
+                Err(error) if tries > 0 && is_broken(&error) => {
+                    connection.give_up();
+                    $self.distrust();
+                }
                 answer => return answer,
             }
         }
@@ -362,7 +375,8 @@ impl Connection {
         let Statement { sql, values, .. } = statement;
         let values = SqlxValues(values.unwrap_or_else(|| sea_orm::Values(Vec::new())));
         let query = AssertSqlSafe(sql);
-        let rows: Result<Rows, _> = on_line!(self, on => sqlx::query_with(query, values).fetch_all(&mut **on));
+        let rows: Result<Rows, _> =
+            on_line!(self, on => sqlx::query_with(query, values).fetch_all(&mut **on));
         rows.map(|rows| rows.0).map_err(|error| DbErr::Query(RuntimeErr::SqlxError(error.into())))
     }
 
@@ -393,7 +407,8 @@ fn not_acquired(error: sqlx::Error) -> DbErr {
 
 /// Whether the connection broke before the statement could be answered, as that of a server that was restarted.
 pub(super) fn is_broken(error: &DbErr) -> bool {
-    let (DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner))) = error else {
+    let (DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner))) = error
+    else {
         return false;
     };
     match &**inner {

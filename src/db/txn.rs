@@ -36,7 +36,11 @@ struct Held {
 }
 
 impl Txn {
-    pub(super) async fn begin(pool: &Pool, turn: Option<OwnedSemaphorePermit>, waits: Waits) -> Result<Self, DbErr> {
+    pub(super) async fn begin(
+        pool: &Pool,
+        turn: Option<OwnedSemaphorePermit>,
+        waits: Waits,
+    ) -> Result<Self, DbErr> {
         let backend = pool.backend();
         // What follows from the session's settings on PostgreSQL is READ COMMITTED.
         let begin = match waits {
@@ -55,6 +59,7 @@ impl Txn {
                     if tries == 0 || !is_broken(&error) {
                         return Err(error);
                     }
+                    pool.distrust();
                 }
             }
         };

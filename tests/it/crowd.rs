@@ -82,7 +82,8 @@ impl Crowd {
             match event.said.as_str() {
                 "opt_out" => {
                     let stood = stands_already(&now, scope);
-                    let again = stood.is_none_or(|first| by_link[&first.event] && event.delivery_id.is_none());
+                    let again =
+                        stood.is_none_or(|first| by_link[&first.event] && event.delivery_id.is_none());
                     assert!(again, "an opt-out that stood already was recorded once more");
                 }
                 "undo" => {
@@ -105,7 +106,8 @@ impl Crowd {
         let sql = "SELECT last_seq FROM addresses WHERE address_hash = $1";
         let db = &self.apps[0].db;
         let asked = Statement::from_sql_and_values(db.backend(), sql, [hash(person).0.into()]);
-        let last: i64 = db.reads().query_one_raw(asked).await.unwrap().unwrap().try_get("", "last_seq").unwrap();
+        let last: i64 =
+            db.reads().query_one_raw(asked).await.unwrap().unwrap().try_get("", "last_seq").unwrap();
         assert_eq!(last, history.len() as i64);
         stands
     }

@@ -91,7 +91,8 @@ impl Locked {
 async fn lock(txn: &Write, db: &Db, asked: &[OptOut]) -> Result<Locked, DbErr> {
     let mut people: Vec<&OptOut> = asked.iter().collect();
     people.sort_unstable_by(|a, b| a.address_hash.0.cmp(&b.address_hash.0));
-    let rows: Vec<String> = (0..people.len()).map(|n| format!("(${}, ${}, 0)", 2 * n + 1, 2 * n + 2)).collect();
+    let rows: Vec<String> =
+        (0..people.len()).map(|n| format!("(${}, ${}, 0)", 2 * n + 1, 2 * n + 2)).collect();
     // Whether a row is made or was there, it is written, and so locked.
     let sql = format!(
         "INSERT INTO addresses (address_hash, last_seq, failures) VALUES {} \
@@ -182,7 +183,8 @@ impl Person<'_> {
             if self.asked.scopes[..n].contains(&scope) {
                 continue;
             }
-            let stood = stands_already(&stands, scope).filter(|stood| stood.complaint || !self.asked.complaint);
+            let stood =
+                stands_already(&stands, scope).filter(|stood| stood.complaint || !self.asked.complaint);
             let first = stood.and_then(|stood| self.before.iter().find(|one| one.stood.event == stood.event));
             // Said again by another way than a link, it must outlive the undoing of that link.
             let again = first.is_none_or(|first| first.delivery.is_some() && self.asked.delivery.is_none());

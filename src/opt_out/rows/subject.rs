@@ -80,10 +80,7 @@ fn each<T: Ord>(links: &[Link], of: impl Fn(&Link) -> T) -> Vec<T> {
     named
 }
 
-async fn people_of(
-    on: &impl ConnectionTrait,
-    links: &[Link],
-) -> Result<HashMap<AddressHash, Person>, DbErr> {
+async fn people_of(on: &impl ConnectionTrait, links: &[Link]) -> Result<HashMap<AddressHash, Person>, DbErr> {
     let places: Vec<String> = (1..=links.len()).map(|n| format!("${n}")).collect();
     let sql = format!(
         "SELECT address_hash, address, locale FROM recipients WHERE address_hash IN ({})",
