@@ -133,12 +133,18 @@ impl Gate {
         };
         let destinations =
             watched.backing_off.iter().filter(|(name, back_off)| paused(name, back_off)).count();
-        #[expect(clippy::cast_precision_loss, reason = "no more than ten thousand")]
         metrics::gauge!("tidings_destinations_paused").set(destinations as f64);
         let mut known = self.known();
         known.read = Some((watched.now, asked));
         known.look_at = watched.feed_at;
-        known.backing_off = watched.backing_off;
+        // What was heard here just now may not have been kept when it was read.
+        let before = std::mem::replace(&mut known.backing_off, watched.backing_off);
+        for (name, back_off) in before {
+            let now = known.backing_off.get(&name).and_then(BackOff::paused_until);
+            if back_off.paused_until() > now.max(Some(watched.now)) {
+                known.backing_off.insert(name, back_off);
+            }
+        }
         self.note_open(&known);
         known.relay = watched.relay;
         if forget {
@@ -361,8 +367,13 @@ impl Worker {
             if self.gate.is_shut(parcel.domain()) {
                 let one = Passenger::of(&parcel.job, parcel.domain());
                 match self.gate.let_through(&self.app.db, parcel.job.claim.token, &[one]).await {
-                    Ok(through) if through == [true] => {}
-                    Ok(_) => continue,
+                    Ok(through) if through != [true] => continue,
+                    Ok(_) if self.gate.is_shut(parcel.domain()) => {
+                        // Heard here and not kept yet: it is on its way, so whoever claims this next is told.
+                        self.give_back(vec![parcel.job]).await;
+                        continue;
+                    }
+                    Ok(_) => {}
                     Err(error) => {
                         tracing::warn!(%error, "could not ask for a permit");
                         self.give_back(vec![parcel.job]).await;
