@@ -70,10 +70,15 @@ pub struct Limit {
 }
 
 impl Limit {
-    /// How soon it is to be looked for permits that ended, so that none counts as used much later than it was.
-    pub fn look_again(&self) -> Duration {
+    /// How soon it is to be looked for permits that ended, so that none counts as used, or as open, much later than it
+    /// was; `width` is how many may be under way by the destination's own words.
+    pub fn look_again(&self, width: Option<u32>) -> Duration {
+        const SOON: Duration = Duration::from_millis(50);
+        if self.at_once.or(width).is_some() {
+            return SOON;
+        }
         let window = self.rate.map_or(Duration::MAX, |rate| rate.window / 50);
-        window.clamp(Duration::from_millis(50), Duration::from_secs(1))
+        window.clamp(SOON, Duration::from_secs(1))
     }
 }
 

@@ -246,7 +246,7 @@ async fn write(txn: &Write, db: &Db, locked: &Locked) -> Result<(), DbErr> {
         let json = serde_json::to_string(book).map_err(|error| DbErr::Custom(error.to_string()))?;
         let mut feed = locked.feeds.get(name).copied().flatten();
         if book.open > 0 {
-            let soon = locked.now.plus(limit.look_again());
+            let soon = locked.now.plus(limit.look_again(book.back_off.width()));
             feed = Some(feed.map_or(soon, |feed| feed.min(soon)));
         }
         list.push([

@@ -153,12 +153,18 @@ on_both! {
         tidings.smtp.on(Stage::FinalDot, Act::Stall(gate.clone())).times(60);
         let id = tidings.draft("acme", "marketing").await;
         tidings.post_empty(&format!("/campaigns/{id}/start")).await.ok();
-        gate.reached_by(3).await;
+        gate.reached().await;
         another_look(&tidings).await;
-        assert_eq!((gate.count(), tidings.smtp.open_connections()), (3, 3));
+        let open = (gate.count(), tidings.smtp.open_connections());
+        assert!(open.0 <= 3 && open.1 <= 3, "{open:?}");
         gate.open();
-        let done = tidings.finished(&id).await;
-        assert_eq!(done["counts"]["sent"], json!(60));
+        let mut most = 0;
+        wait_until("all to be sent", async || {
+            most = most.max(tidings.smtp.open_connections());
+            tidings.get(&format!("/campaigns/{id}")).await.ok()["counts"]["sent"] == 60
+        })
+        .await;
+        assert!(most <= 3 && at_once(&tidings.smtp.transactions()) <= 3, "{most}");
         other.stop().await;
         tidings.stop().await;
     }
