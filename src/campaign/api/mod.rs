@@ -198,7 +198,7 @@ async fn show(
         limit: delivery::rows::limits::limits_of(on, &[campaign.content_id])
             .await?
             .get(&campaign.content_id)
-            .map(CampaignLimit::of),
+            .and_then(CampaignLimit::of),
         id: campaign.id,
         state: campaign.state,
         name: campaign.name,
