@@ -27,6 +27,8 @@ pub mod http;
 const GREETING: Duration = Duration::from_secs(10);
 /// How often campaigns are looked at when there was nothing to do.
 const CAMPAIGN_POLL: Duration = Duration::from_millis(200);
+/// The least time between two such looks.
+const CAMPAIGN_PAUSE: Duration = Duration::from_millis(20);
 
 /// Which parts run in this process, and how.
 #[derive(Clone, Debug)]
@@ -290,9 +292,15 @@ fn why_not(outcome: &Outcome) -> String {
 
 async fn run_campaigns(app: App, stop: CancellationToken) {
     while !stop.is_cancelled() {
+        let news = app.db.news().notified();
         let pause = match campaign::worker::step(&app).await {
             Ok(true) => continue,
-            Ok(false) => CAMPAIGN_POLL,
+            Ok(false) => {
+                // A campaign that starts does so at once; single messages, of which there is news too, cost no look each.
+                stop.run_until_cancelled(tokio::time::sleep(CAMPAIGN_PAUSE)).await;
+                let _ = tokio::time::timeout(CAMPAIGN_POLL, stop.run_until_cancelled(news)).await;
+                continue;
+            }
             Err(error) => {
                 tracing::error!(%error, "a campaign could not be brought on");
                 Duration::from_secs(1)

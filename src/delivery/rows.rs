@@ -12,6 +12,7 @@
 mod claim;
 mod enqueue;
 mod entities;
+mod fan_out;
 pub mod limits;
 mod look;
 mod mailing;
@@ -24,6 +25,7 @@ use sea_orm::DbBackend;
 
 pub use claim::{Ask, Claimed, Lane, Trail, claim, claimed_by, give_back, load, release, renew};
 pub use enqueue::{cancel_some, enqueue, expire_some, retry_failed};
+pub use fan_out::enqueue_selected;
 pub use look::{Covered, InFlight, Look, look, take_back};
 pub use mailing::{Mailing, delete_some, move_deadline};
 pub use single::{Single, SingleError, accept, data_of, forecast, rehearse};

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sea_orm::{ConnectionTrait as _, Statement};
 use serde_json::{Value, json};
 use tidings::app::App;
 use tidings::campaign::worker;
@@ -76,6 +77,35 @@ async fn key(tidings: &Tidings, role: Role, brand: Option<&str>) -> Api {
 }
 
 on_both! {
+    async fn a_fan_out_held_between_its_steps_goes_on_where_it_was_and_reaches_everyone_once(database: Database) {
+        let tidings = Tidings::start_web(database).await;
+        tidings.ready_to_send().await;
+        tidings.recipients(1200).await;
+        let campaign = draft(&tidings, json!({ "audience": { "all": true } })).await;
+        add(&tidings, &campaign, "email\np3@people.example.com\nlate@people.example.com\n").await;
+        act(&tidings, &campaign, "start").await;
+        let app = tidings.app();
+        assert!(worker::step(app).await.unwrap());
+        let total = async || counts(&tidings.get(&campaign).await.ok())["total"].as_u64().unwrap();
+        let first = total().await;
+        assert!((100..=502).contains(&first), "a first step is small: {first}");
+        act(&tidings, &campaign, "pause").await;
+        assert!(!worker::step(app).await.unwrap(), "a paused campaign takes no step");
+        assert_eq!(total().await, first);
+        act(&tidings, &campaign, "resume").await;
+        wait_until("the last step", async || !worker::step(app).await.unwrap()).await;
+        assert_eq!(total().await, 1201, "one each, those added by lines included");
+        let sql = Statement::from_string(app.db.backend(), "SELECT id FROM deliveries");
+        let ids = app.db.reads().query_all_raw(sql).await.unwrap();
+        let ids: std::collections::BTreeSet<uuid::Uuid> = ids.iter().map(|row| row.try_get("", "id").unwrap()).collect();
+        assert_eq!(ids.len(), 1201);
+        assert!(ids.iter().all(|id| id.get_version_num() == 7 && id.get_variant() == uuid::Variant::RFC4122));
+        let made = |id: &uuid::Uuid| id.get_timestamp().map(|at| at.to_unix().0).unwrap();
+        let (oldest, newest) = (ids.first().map(made).unwrap(), ids.last().map(made).unwrap());
+        assert!(newest.abs_diff(oldest) < 600, "made between {oldest} and {newest}");
+        tidings.stop().await;
+    }
+
     async fn lines_arrive_once_each_with_their_own_data_and_the_counts_add_up(database: Database) {
         let tidings = Tidings::start(database).await;
         tidings.ready_to_send().await;

@@ -3,18 +3,23 @@
 
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Expr, ExprTrait, LockBehavior, LockType};
-use sea_orm::{ActiveValue, Condition, ConnectionTrait, IntoActiveModel, QueryOrder, QuerySelect};
+use sea_orm::{ActiveValue, Condition, ConnectionTrait, DbBackend, IntoActiveModel, QueryOrder, QuerySelect};
 
 use super::{Campaign, campaign, life, stream_of};
 use crate::campaign::State;
 use crate::clock::Timestamp;
 use crate::db::{Db, Write};
-use crate::delivery::{self, NewDelivery, Stream};
-use crate::id::{CampaignId, DeliveryId};
+use crate::delivery::{self, Stream};
+use crate::id::CampaignId;
 use crate::recipient;
+use crate::recipient::rows::Selection;
 
-/// People looked at in one transaction of a fan-out.
-const FAN_OUT_STEP: u64 = 1000;
+/// People looked at in the first transaction of a fan-out: few, so that the first message goes at once.
+const FIRST_STEP: u64 = 500;
+/// And in each one after it. The campaign stays locked meanwhile, some tenths of a second.
+const STEP: u64 = 10_000;
+/// The same on SQLite, where whoever opts out waits for it.
+const STEP_ON_SQLITE: u64 = 2_000;
 /// Deliveries cancelled in one transaction.
 const CANCEL_STEP: u64 = 1000;
 /// Campaigns looked at in one round.
@@ -89,30 +94,23 @@ async fn begin_when_due(txn: &Write, campaign: Campaign, now: Timestamp) -> Resu
 }
 
 async fn fan_out(txn: &Write, db: &Db, campaign: Campaign) -> Result<Work, DbErr> {
-    let audience = campaign.audience()?;
     let after = campaign.fan_out_after;
-    let looked_at = match &audience {
-        Some(_) => recipient::rows::members_after(&**txn, campaign.brand_id, after, FAN_OUT_STEP).await?,
-        None => Vec::new(),
-    };
-    let full = looked_at.len() as u64 == FAN_OUT_STEP;
-    let last = looked_at.last().map(|member| member.recipient.id);
-    let meant = looked_at
-        .into_iter()
-        .filter(|member| audience.as_ref().is_some_and(|audience| audience.matches(member)));
-    let new: Vec<NewDelivery> = meant
-        .map(|member| NewDelivery {
-            id: DeliveryId::new(),
-            recipient: member.recipient.id,
-            address_hash: member.recipient.address_hash,
-            data: None,
-        })
-        .collect();
-    let stream = stream(txn, &campaign).await?;
-    delivery::rows::enqueue(txn, db, &stream, &new).await?;
+    let mut upto = None;
+    if let Some(audience) = campaign.audience()? {
+        let size = match (after, db.backend()) {
+            (None, _) => FIRST_STEP,
+            (_, DbBackend::Postgres) => STEP,
+            _ => STEP_ON_SQLITE,
+        };
+        upto = recipient::rows::end_of_step(&**txn, after, size).await?;
+        let Selection { sql, values } =
+            recipient::rows::meant(db.backend(), &audience, campaign.brand_id, after, upto);
+        let stream = stream(txn, &campaign).await?;
+        delivery::rows::enqueue_selected(txn, db, &stream, &sql, values).await?;
+    }
     let mut row = campaign.into_active_model();
-    row.fan_out_after = ActiveValue::Set(last.or(after));
-    row.fanned_out = ActiveValue::Set(!full);
+    row.fan_out_after = ActiveValue::Set(upto.or(after));
+    row.fanned_out = ActiveValue::Set(upto.is_none());
     campaign::Entity::update(row).exec(&**txn).await?;
     Ok(Work::Done)
 }

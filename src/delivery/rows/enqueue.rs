@@ -62,7 +62,7 @@ pub async fn enqueue(txn: &Write, db: &Db, stream: &Stream, new: &[NewDelivery])
 }
 
 /// Puts these open deliveries into the queue, due at once.
-async fn queue_up(txn: &Write, db: &Db, ids: &[DeliveryId]) -> Result<(), DbErr> {
+pub(super) async fn queue_up(txn: &Write, db: &Db, ids: &[DeliveryId]) -> Result<(), DbErr> {
     let mut list = List::new([("id", Kind::Uuid)]);
     for id in ids {
         list.push([id.0.into()]);

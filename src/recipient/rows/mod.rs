@@ -193,28 +193,6 @@ pub async fn list(
     query.all(on).await
 }
 
-/// The brand's people by id, from the first after `after`; the erased are left out.
-///
-/// # Errors
-/// The database's own.
-pub async fn members_after(
-    on: &impl ConnectionTrait,
-    brand: BrandId,
-    after: Option<RecipientId>,
-    limit: u64,
-) -> Result<Vec<Member>, DbErr> {
-    let mut query = recipient::Entity::find()
-        .filter(belongs_to(brand))
-        .filter(recipient::Column::Standing.ne(Standing::Erased))
-        .order_by_asc(recipient::Column::Id)
-        .limit(limit);
-    if let Some(after) = after {
-        query = query.filter(recipient::Column::Id.gt(after));
-    }
-    let people = query.all(on).await?;
-    as_members(on, people, brand).await
-}
-
 /// These people as the brand sees them, whether they belong to it or not. At most 10,000 at a time.
 ///
 /// # Errors
