@@ -18,6 +18,7 @@ use crate::link::{KeyRing, KeyRingError, Link};
 use crate::message::{DkimKeys, KeyError};
 use crate::opt_out::OptOut;
 use crate::opt_out::rows::{Refused, Subject};
+use crate::under_way::UnderWay;
 
 mod keys;
 
@@ -43,6 +44,8 @@ pub struct Shared {
     pub opt_outs: Gather<OptOut, Option<Result<Refused, DbErr>>>,
     /// The links that people follow: those that come at the same time are looked up together.
     pub links: Gather<Link, Result<Subject, DbErr>>,
+    /// What this process has in hand, and whether it is to stop.
+    pub under_way: UnderWay,
 }
 
 /// How many opt-outs share a transaction at most, and links a look.
@@ -135,6 +138,7 @@ impl App {
             guesses: Guesses::default(),
             opt_outs: Gather::new(AT_A_TIME, TOGETHER),
             links: Gather::new(AT_A_TIME, TOGETHER),
+            under_way: UnderWay::default(),
         }))
     }
 

@@ -73,6 +73,7 @@ pub mod id;
 pub mod language;
 pub mod receiver;
 pub mod telemetry;
+pub mod under_way;
 pub mod word;
 
 pub mod address;

@@ -1,14 +1,16 @@
 //! Web and workers as tasks of one process, with one shutdown.
 //!
 //! [`start`] brings a process up and returns once it listens; [`Running::stop`] lets what is in flight finish, gives
-//! the rest back and returns. [`run`] does both, for a process that ends by a signal; a second signal ends it at once.
+//! the rest back, says again and again what it waits for, and returns. [`run`] does both, for a process that ends by a
+//! signal; a second signal ends it at once.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -25,6 +27,10 @@ pub mod http;
 
 /// How long the relay may take to greet at the start before it counts as out of reach.
 const GREETING: Duration = Duration::from_secs(10);
+/// How often a process that stops says what it waits for.
+const SAID_AGAIN: Duration = Duration::from_secs(5);
+/// How much longer than an opt-out may wait a request may take once the process is to stop.
+const REQUESTS_WITHIN: Duration = Duration::from_secs(5);
 /// How often campaigns are looked at when there was nothing to do.
 const CAMPAIGN_POLL: Duration = Duration::from_millis(200);
 /// The least time between two such looks.
@@ -113,19 +119,40 @@ pub struct Running {
     pub mailbox: Option<Mailbox>,
     stop: CancellationToken,
     tasks: TaskTracker,
+    close: CancellationToken,
+    http: JoinHandle<()>,
 }
 
 impl Running {
     /// Stops taking requests and claiming deliveries, waits for what is in flight, and closes the database.
+    ///
+    /// A delivery takes as long as the relay may take over it; a request that takes much longer than an opt-out may wait is cut
+    /// off. Until then `/readyz` says that the process is stopping.
     pub async fn stop(self) {
+        let under_way = &self.app.under_way;
+        under_way.stop();
         self.stop.cancel();
-        self.tasks.wait().await;
+        let within = self.app.settings.opt_out_wait + REQUESTS_WITHIN;
+        let requests = async {
+            if tokio::time::timeout(within, under_way.without_requests()).await.is_err() {
+                tracing::warn!(requests = under_way.requests(), "requests are cut off");
+            }
+        };
+        let ended = async { tokio::join!(self.tasks.wait(), requests) };
+        let mut ended = std::pin::pin!(ended);
+        while tokio::time::timeout(SAID_AGAIN, &mut ended).await.is_err() {
+            self.say_what_is_waited_for("stopping: still waiting");
+        }
+        self.close.cancel();
+        // It panics for no reason that anybody could do anything about now.
+        let _ = self.http.await;
         self.app.db.clone().close().await;
     }
 
-    /// How many tasks have not ended.
-    pub fn tasks(&self) -> usize {
-        self.tasks.len()
+    fn say_what_is_waited_for(&self, words: &str) {
+        let under_way = &self.app.under_way;
+        let (deliveries, requests) = (under_way.deliveries(), under_way.requests());
+        tracing::info!(deliveries, requests, "{words}");
     }
 }
 
@@ -169,9 +196,11 @@ pub async fn start(mut settings: Settings, parts: Parts) -> Result<Running, Star
         let intake = opt_out::worker::run(app.clone(), domain, listener, parts.inbound_limits, stop.clone());
         tasks.spawn(intake);
     }
-    tasks.spawn(http::serve(listener, router, parts.http, stop.clone()));
     tasks.close();
-    Ok(Running { addr, inbound: inbound_addr, app, mailbox, stop, tasks })
+    let close = CancellationToken::new();
+    let serving = http::serve(listener, router, parts.http, app.under_way.clone(), close.clone());
+    let http = tokio::spawn(serving);
+    Ok(Running { addr, inbound: inbound_addr, app, mailbox, stop, tasks, close, http })
 }
 
 /// Where mail that unsubscribes is taken, and for which domain; none when the settings name none.
@@ -220,33 +249,56 @@ async fn check_alignment(app: &App) -> Result<(), StartError> {
 /// # Errors
 /// Why it could not start.
 pub async fn run(settings: Settings, parts: Parts) -> Result<(), StartError> {
-    let running = start(settings, parts).await?;
+    let mut signals = Signals::listen();
+    // As long as nothing is in flight there is nothing to finish.
+    let running = tokio::select! {
+        running = start(settings, parts) => running?,
+        () = signals.next() => return Ok(()),
+    };
     let mailbox = running.mailbox.as_ref().map(|_| format!("http://{}/mailbox", running.addr));
     let inbound = running.inbound.map(tracing::field::display);
     tracing::info!(address = %running.addr, inbound, mailbox, "listening");
-    until_signal().await;
-    tracing::info!(
-        tasks = running.tasks(),
-        "stopping: waiting for what is in flight; a second signal ends at once"
+    signals.next().await;
+    running.say_what_is_waited_for(
+        "stopping: finishing what is in flight, giving back the rest; a second signal ends at once",
     );
     tokio::select! {
         () = running.stop() => tracing::info!("stopped"),
-        () = until_signal() => tracing::warn!("ended at once; what was in flight is decided when its lease ends"),
+        () = signals.next() => {
+            tracing::warn!("ended at once; what was in flight is decided when its lease ends");
+        }
     }
     Ok(())
 }
 
 /// Returns when the process is asked to end: SIGTERM or SIGINT.
 pub async fn until_signal() {
-    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-        (Ok(mut terminate), Ok(mut interrupt)) => {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        }
+    Signals::listen().next().await;
+}
+
+/// What asks the process to end. None is missed from the moment on when it listens.
+struct Signals(Option<(Signal, Signal)>);
+
+impl Signals {
+    fn listen() -> Self {
         // Without handlers a signal ends the process anyway.
-        _ => std::future::pending().await,
+        Self(
+            signal(SignalKind::terminate())
+                .and_then(|term| Ok((term, signal(SignalKind::interrupt())?)))
+                .ok(),
+        )
+    }
+
+    async fn next(&mut self) {
+        match &mut self.0 {
+            Some((terminate, interrupt)) => {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+            }
+            None => std::future::pending().await,
+        }
     }
 }
 

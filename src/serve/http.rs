@@ -3,6 +3,9 @@
 //! It promises that clients that say, send or take nothing cost nobody else the service: a head, a body and an answer
 //! each have to move on within their time, and when as many connections are open as may be, the one that has kept the
 //! server waiting longest makes room. One that the server itself keeps waiting is never hung up on.
+//!
+//! While the process stops, requests that were begun are answered, and new ones are told to come again; those who run it
+//! can still see how it is.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -14,6 +17,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::http::{HeaderValue, Request, Response, header};
+use axum::response::IntoResponse as _;
 use axum::serve::Listener;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -27,6 +31,8 @@ use tokio_util::sync::CancellationToken;
 use self::body::{Answered, Arriving};
 use self::crowd::{Crowd, Turn};
 use self::stream::Unstalled;
+use crate::under_way::UnderWay;
+use crate::web::Problem;
 use crate::web::client::Peer;
 
 mod body;
@@ -34,8 +40,10 @@ mod crowd;
 mod stream;
 mod wait;
 
-/// How long open requests may take to finish once the process is to stop.
-const FAREWELL: Duration = Duration::from_secs(10);
+/// How long connections may take to end once nothing is waited for.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// What is answered while the process stops.
+const ALWAYS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
 /// Most octets of a head, and most that are kept of what is read or to be written at a time, for each connection.
 const MAX_BUFFERED: usize = 64 * 1024;
@@ -82,12 +90,13 @@ impl Default for Limits {
     }
 }
 
-/// Serves until asked to stop; then what is open may finish for a while.
+/// Serves until `close`; whether the process is to stop before, `under_way` knows.
 pub(super) async fn serve(
     mut listener: TcpListener,
     router: Router,
     limits: Limits,
-    stop: CancellationToken,
+    under_way: UnderWay,
+    close: CancellationToken,
 ) {
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(limits.head).max_buf_size(MAX_BUFFERED);
@@ -99,7 +108,7 @@ pub(super) async fn serve(
         crowd.room().await;
         Listener::accept(&mut listener).await
     };
-    while let Some((stream, peer)) = stop.run_until_cancelled(next()).await {
+    while let Some((stream, peer)) = close.run_until_cancelled(next()).await {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "no TCP_NODELAY");
         }
@@ -107,7 +116,8 @@ pub(super) async fn serve(
         let turn = guest.turn();
         let stream: Unstalled<TcpStream> = Unstalled::new(stream, turn.clone(), limits.answer);
         let inner = TowerToHyperService::new(router.clone());
-        let service = FromPeer { inner, peer: peer.ip(), turn, limits };
+        let under_way = under_way.clone();
+        let service = FromPeer { inner, peer: peer.ip(), turn, limits, under_way };
         let connection = open.watch(server.serve_connection(TokioIo::new(stream), service));
         tokio::spawn(async move {
             if let Some(Err(error)) = guest.until_shown_out(connection).await {
@@ -128,6 +138,7 @@ struct FromPeer {
     peer: IpAddr,
     turn: Arc<Turn>,
     limits: Limits,
+    under_way: UnderWay,
 }
 
 impl Service<Request<Incoming>> for FromPeer {
@@ -137,20 +148,25 @@ impl Service<Request<Incoming>> for FromPeer {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         self.turn.ours();
-        let turn = self.turn.clone();
+        let (turn, under_way) = (self.turn.clone(), self.under_way.clone());
+        let in_hand = under_way.request();
+        let refused = in_hand.is_none() && !ALWAYS.contains(&request.uri().path());
         let asks = request.headers().contains_key(header::EXPECT);
         let (head, body) = request.into_parts();
         let (body, leavings) = Arriving::new(body, self.turn.clone(), self.limits.body).lent();
         let mut request = Request::from_parts(head, body);
         request.extensions_mut().insert(Peer(self.peer));
-        let answer = self.inner.call(request);
+        let answer = (!refused).then(|| self.inner.call(request));
         Box::pin(async move {
-            let mut answer = answer.await?;
-            if !leavings.over(asks).await {
-                // The rest of the body would be taken for the next request.
+            let mut answer = match answer {
+                Some(answer) => answer.await?,
+                None => Problem::stopping().into_response(),
+            };
+            if !leavings.over(asks).await || under_way.is_stopping() {
+                // The rest of the body would be taken for the next request; or there is to be none.
                 answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok(answer.map(|body| Answered::new(body, turn)))
+            Ok(answer.map(|body| Answered::new(body, turn, in_hand)))
         })
     }
 }

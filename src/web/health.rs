@@ -25,7 +25,7 @@ async fn healthz() -> Response {
     uncached(Json(json!({ "status": "ok" })))
 }
 
-/// The database answers and is migrated. That a relay or a worker is away makes nothing unready: opt-outs must be taken
+/// The database answers and is migrated, and the process was not asked to stop. That a relay or a worker is away makes nothing unready: opt-outs must be taken
 /// all the same.
 async fn readyz(State(app): State<App>) -> Response {
     let database = app.db.ping().await;
@@ -37,10 +37,12 @@ async fn readyz(State(app): State<App>) -> Response {
         tracing::warn!(%error, "not ready: the schema is not current");
     }
     let worker = delivery::rows::last_beat(&app.db).await.ok().flatten();
-    let ready = database.is_ok() && migrations.is_ok();
+    let stopping = app.under_way.is_stopping();
+    let ready = database.is_ok() && migrations.is_ok() && !stopping;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = Json(json!({
         "ready": ready,
+        "stopping": stopping,
         "database": word(database.is_ok(), "unavailable"),
         "migrations": word(migrations.is_ok(), "not current"),
         "relay": relay(),

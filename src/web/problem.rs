@@ -150,6 +150,17 @@ impl Problem {
         )
         .after(Duration::from_secs(1))
     }
+
+    /// 503: this process was asked to stop and takes nothing new.
+    pub fn stopping() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "stopping",
+            "This process is stopping",
+            "Nothing was begun. Try again.",
+        )
+        .after(Duration::from_secs(1))
+    }
 }
 
 impl From<DbErr> for Problem {

@@ -20,7 +20,7 @@ const IDEAS: [&str; 10] = [
     "campaign",
 ];
 /// What stands below every idea and knows none.
-const BASE: [&str; 11] = [
+const BASE: [&str; 12] = [
     "clock",
     "colour",
     "config",
@@ -30,6 +30,7 @@ const BASE: [&str; 11] = [
     "language",
     "receiver",
     "telemetry",
+    "under_way",
     "word",
     "migrations",
 ];

@@ -17,6 +17,7 @@ use crate::decision::{Clearance, Facts, Lease, decide};
 use crate::delivery::fate::{self, Past};
 use crate::delivery::rows::{Beginning, Fate, Settling};
 use crate::relay::{self, Connection, Outcome};
+use crate::under_way::InHand;
 
 /// How long a connection without work is kept.
 const IDLE: Duration = Duration::from_secs(15);
@@ -25,6 +26,8 @@ const IDLE: Duration = Duration::from_secs(15);
 struct Begun {
     parcel: Parcel,
     clearance: Clearance,
+    /// Counted until it is settled.
+    _in_hand: InHand,
 }
 
 impl Begun {
@@ -150,7 +153,8 @@ impl Hand {
                     Some(until) => clearance.and_until(until.clone()),
                     None => clearance,
                 };
-                self.begun.push(Begun { parcel, clearance });
+                let in_hand = self.worker.app.under_way.delivery();
+                self.begun.push(Begun { parcel, clearance, _in_hand: in_hand });
                 None
             }
             Err(reason) => {

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use super::crowd::Turn;
 use super::wait::Wait;
+use crate::under_way::InHand;
 
 /// Most of a body that is read only to keep the connection in step, in octets.
 const LEAVINGS: u64 = 256 * 1024;
@@ -146,11 +147,12 @@ impl HttpBody for Arriving {
 pub(super) struct Answered {
     body: Body,
     turn: Arc<Turn>,
+    _in_hand: Option<InHand>,
 }
 
 impl Answered {
-    pub(super) fn new(body: Body, turn: Arc<Turn>) -> Self {
-        Self { body, turn }
+    pub(super) fn new(body: Body, turn: Arc<Turn>, in_hand: Option<InHand>) -> Self {
+        Self { body, turn, _in_hand: in_hand }
     }
 }
 

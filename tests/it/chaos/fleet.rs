@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use rand::RngExt as _;
 use rand::rngs::StdRng;
-use sea_orm::ConnectionTrait as _;
 
 use super::{AT_LEAST, CONNECTIONS, LEASE, OPT_OUT_WAIT, RELAY_SILENCE};
 use crate::harness::{
@@ -268,10 +267,7 @@ impl Fleet {
 
     /// Makes due what waits to be tried again: nobody has an hour.
     pub(super) async fn hurry(&self) {
-        let Ok(database) = self.postgres.connect(DATABASE).await else { return };
-        let hurried = database.execute_unprepared(HURRY).await;
-        let _ = database.close().await;
-        hurried.unwrap();
+        self.postgres.hurry(DATABASE).await;
     }
 
     /// Asks all of them to stop; each must end well.
@@ -283,14 +279,6 @@ impl Fleet {
         assert_eq!(self.relay.open_connections(), 0, "a stopped worker hangs up");
     }
 }
-
-/// Every table that knows when something is due, without waiting for a lock.
-const HURRY: &str = "DO $$ DECLARE one text; now_us bigint := extract(epoch FROM now()) * 1000000; BEGIN \
-    FOR one IN SELECT table_name FROM information_schema.columns \
-        WHERE column_name = 'due_at' AND table_schema = 'public' LOOP \
-    EXECUTE format('UPDATE %I SET due_at = %s WHERE ctid = ANY (ARRAY(SELECT ctid FROM %I \
-        WHERE due_at > %s FOR UPDATE SKIP LOCKED))', one, now_us, one, now_us); \
-    END LOOP; END $$";
 
 /// A relay that mostly answers, often late and at times badly.
 fn mood(rng: StdRng) -> Mood {

@@ -17,7 +17,7 @@ pub(crate) use self::tidings::{Tidings, one_click_link};
 pub(crate) use api::{Answer, Api};
 pub(crate) use database::{ADMIN_KEY, Database, LINK_KEYS};
 pub(crate) use postgres::PostgresServer;
-pub(crate) use process::{Process, free_address, run_in, said, source, tidings as program};
+pub(crate) use process::{Process, free_address, run_in, said, send_signal, source, tidings as program};
 pub(crate) use smtp::{Act, Gate, Mood, Options, Pace, SmtpServer, Stage, Transaction};
 pub(crate) use swaks::{UnsubscribeMail, swaks};
 pub(crate) use wait::{eventually, eventually_within, wait_until};

@@ -151,7 +151,7 @@ impl Drop for Process {
 }
 
 /// Sends a signal to a process that this test started.
-pub(super) fn send_signal(name: &str, process: u32) {
+pub(crate) fn send_signal(name: &str, process: u32) {
     let sent = Command::new("kill").args(["-s", name, &process.to_string()]).status().unwrap();
     assert!(sent.success(), "kill -s {name}");
 }

@@ -1,3 +1,4 @@
 //! Handing over to a relay: section T.
 
 mod pace;
+mod stop;
