@@ -90,15 +90,23 @@ pub fn micros(duration: Duration) -> i64 {
 /// A test shifts it to see what a day or two years later brings; the program never does.
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
+    /// What is added to the time; the time itself for a clock that stands.
     shift_micros: Arc<AtomicI64>,
+    stands: bool,
 }
 
 impl Clock {
+    /// A clock that moves only when it is advanced: what hangs on it happens alike each time.
+    pub fn standing(at: Timestamp) -> Self {
+        Self { shift_micros: Arc::new(AtomicI64::new(at.0)), stands: true }
+    }
+
     /// An SQL expression of type bigint: now, in microseconds since 1970.
     ///
     /// On PostgreSQL it is the start of the transaction, which errs on the safe side for leases.
     pub fn now_sql(&self, backend: DbBackend) -> String {
         let now = match backend {
+            _ if self.stands => "CAST(0 AS bigint)",
             DbBackend::Sqlite => "CAST(unixepoch('subsec') * 1000000 AS INTEGER)",
             _ => "CAST(extract(epoch FROM now()) * 1000000 AS bigint)",
         };
@@ -113,7 +121,8 @@ impl Clock {
 
     /// This process's time with the same shift.
     pub fn now(&self) -> Timestamp {
-        Timestamp(Timestamp::now().0 + self.shift_micros.load(Ordering::Relaxed))
+        let now = if self.stands { 0 } else { Timestamp::now().0 };
+        Timestamp(now + self.shift_micros.load(Ordering::Relaxed))
     }
 
     /// Lets the database's time jump forward.

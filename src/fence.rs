@@ -45,9 +45,10 @@
 //! else keeps or for anything wrong with one of them, nothing of it happened, and each is recorded by itself. Where the
 //! COMMIT is not answered, nothing was confirmed to anyone of them.
 //!
-//! Every way of opting out, and every change of standing that stops messages, goes through this module.
+//! Every way of opting out, and every change of standing that stops messages, goes through this module. [`opt_out`] is
+//! made of [`record`] and the steps of a [`Wait`], which the simulation takes one by one, in every order.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use sea_orm::{DbErr, RuntimeErr};
@@ -139,20 +140,25 @@ async fn answer(app: &App, asked: &OptOut, arrived: Instant) -> Result<Answer, D
     let bound = arrived.plus(app.settings.opt_out_wait);
     let late = || DbErr::Custom("an opt-out was not confirmed in time".into());
     let recorded = tokio::time::timeout(bound.remaining() + PATIENCE, record(app, asked)).await;
-    let Refused { recorded, standing } = recorded.unwrap_or_else(|_| Err(late()))?;
-    let mut rest = Rest::default();
-    for covered in widest(asked) {
-        let left = wait_out(&app.db, &covered, bound).await?;
-        rest.open.extend(left.open);
-        rest.in_doubt.extend(left.in_doubt);
-    }
+    let (Refused { recorded, standing }, mut wait) = recorded.unwrap_or_else(|_| Err(late()))?;
+    wait.run(&app.db, bound).await?;
+    let rest = wait.into_rest();
     let Recorded { id, recorded_at, new, overruled } = recorded;
     Ok(Answer { id, recorded_at, new, overruled, standing, rest })
 }
 
+/// The first step of [`opt_out`]: records it. Nothing is confirmed before the wait is over.
+///
+/// # Errors
+/// As [`opt_out`].
+pub async fn record(app: &App, asked: &OptOut) -> Result<(Refused, Wait), DbErr> {
+    let refused = record_with_others(app, asked).await?;
+    Ok((refused, Wait::of(widest(asked))))
+}
+
 /// Records an opt-out together with those that come at the same time, or by itself where that is refused. It goes on when
 /// nobody waits for it any more.
-async fn record(app: &App, asked: &OptOut) -> Result<Refused, DbErr> {
+async fn record_with_others(app: &App, asked: &OptOut) -> Result<Refused, DbErr> {
     let db = app.db.clone();
     let together = move |many| record_together(db.clone(), many);
     let unconfirmed = || DbErr::Custom("an opt-out was not confirmed".into());
@@ -261,18 +267,29 @@ pub async fn change_standing(
     standing: Standing,
     arrived: Instant,
 ) -> Result<Option<Rest>, DbErr> {
-    let db = &app.db;
-    let txn = db.begin_opt_out().await?;
-    let Some(address_hash) = crate::opt_out::rows::set_standing(&txn, db, recipient, standing).await? else {
+    let Some(mut wait) = record_standing(app, recipient, standing).await? else { return Ok(None) };
+    wait.run(&app.db, arrived.plus(app.settings.opt_out_wait)).await?;
+    Ok(Some(wait.into_rest()))
+}
+
+/// The first step of [`change_standing`]: records it.
+///
+/// # Errors
+/// As [`opt_out`].
+pub async fn record_standing(
+    app: &App,
+    recipient: RecipientId,
+    standing: Standing,
+) -> Result<Option<Wait>, DbErr> {
+    let txn = app.db.begin_opt_out().await?;
+    let Some(address_hash) = crate::opt_out::rows::set_standing(&txn, &app.db, recipient, standing).await?
+    else {
         return Ok(None);
     };
     txn.commit().await?;
     let classes = stopped_by(standing);
-    if classes.is_empty() {
-        return Ok(Some(Rest::default()));
-    }
     let covered = Covered { address_hash, classes, brand: None, topic: None };
-    wait_out(db, &covered, arrived.plus(app.settings.opt_out_wait)).await.map(Some)
+    Ok(Some(Wait::of(if covered.classes.is_empty() { Vec::new() } else { vec![covered] })))
 }
 
 /// The classes that a standing stops: asked of the decision itself.
@@ -305,30 +322,99 @@ fn widest(asked: &OptOut) -> Vec<Covered> {
         .collect()
 }
 
-/// Takes back what has not begun, then waits for what was found sending until it is settled or the bound is over.
-/// It runs after the refusal was committed and holds no connection while it waits.
-async fn wait_out(db: &Db, covered: &Covered, bound: Instant) -> Result<Rest, DbErr> {
-    if let Err(error) = take_back(db, covered).await {
-        // Taking back is for speed only; the decision stops what it left.
-        tracing::warn!(%error, "could not take back what was queued");
-    }
-    let mut found = look(db, covered).await?;
-    let awaited = found.sending.clone();
-    let mut pause = FIRST_PAUSE;
-    loop {
-        let open = still_open(&found, &awaited);
-        if open.is_empty() || bound.has_passed() {
-            return Ok(Rest { open, in_doubt: found.in_doubt });
-        }
-        tokio::time::sleep(pause.min(bound.remaining())).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
-        found = look(db, covered).await?;
-    }
+/// A refusal that is committed, and what is seen to before it is answered. It holds no connection between its steps.
+#[derive(Debug)]
+pub struct Wait {
+    /// What it covers and was not seen to yet; the first is at hand.
+    covered: VecDeque<Covered>,
+    taken_back: bool,
+    /// What the first look found sending: only this is waited for.
+    awaited: Option<Vec<InFlight>>,
+    /// What the last look found.
+    found: Look,
+    rest: Rest,
 }
 
-/// Which of the awaited claims are still sending. A later claim of the same row read the facts after the refusal.
-fn still_open(found: &Look, awaited: &[InFlight]) -> Vec<InFlight> {
-    awaited.iter().filter(|one| found.sending.contains(one)).cloned().collect()
+/// What a [`Wait`] asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// The next step.
+    Step,
+    /// A pause before the next step, or [`Wait::cut_off`] when the bound is over.
+    Pause,
+    /// The answer: [`Wait::into_rest`].
+    Over,
+}
+
+impl Wait {
+    fn of(covered: Vec<Covered>) -> Self {
+        let covered = covered.into();
+        Self { covered, taken_back: false, awaited: None, found: Look::default(), rest: Rest::default() }
+    }
+
+    /// One step, a transaction or a statement of its own: takes back what has not begun, or looks whether something is
+    /// still sending.
+    ///
+    /// # Errors
+    /// As [`opt_out`].
+    pub async fn step(&mut self, db: &Db) -> Result<Next, DbErr> {
+        let Some(covered) = self.covered.front() else { return Ok(Next::Over) };
+        if !self.taken_back {
+            self.taken_back = true;
+            if let Err(error) = take_back(db, covered).await {
+                // Taking back is for speed only; the decision stops what it left.
+                tracing::warn!(%error, "could not take back what was queued");
+            }
+            return Ok(Next::Step);
+        }
+        self.found = look(db, covered).await?;
+        self.awaited.get_or_insert_with(|| self.found.sending.clone());
+        if self.open().is_empty() { Ok(self.go_on()) } else { Ok(Next::Pause) }
+    }
+
+    /// Waits no longer for what is at hand, and names it.
+    pub fn cut_off(&mut self) -> Next {
+        self.go_on()
+    }
+
+    /// What is left under way.
+    pub fn into_rest(self) -> Rest {
+        self.rest
+    }
+
+    /// Which of the awaited claims are still sending. A later claim of the same row read the facts after the refusal.
+    fn open(&self) -> Vec<InFlight> {
+        let awaited = self.awaited.iter().flatten();
+        awaited.filter(|one| self.found.sending.contains(one)).cloned().collect()
+    }
+
+    /// Names what the last look found, and turns to what is covered besides.
+    fn go_on(&mut self) -> Next {
+        self.rest.open.extend(self.open());
+        self.rest.in_doubt.append(&mut self.found.in_doubt);
+        self.covered.pop_front();
+        self.taken_back = false;
+        self.awaited = None;
+        if self.covered.is_empty() { Next::Over } else { Next::Step }
+    }
+
+    async fn run(&mut self, db: &Db, bound: Instant) -> Result<(), DbErr> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let mut next = self.step(db).await?;
+            if next == Next::Pause && bound.has_passed() {
+                next = self.cut_off();
+            }
+            match next {
+                Next::Over => return Ok(()),
+                Next::Step => pause = FIRST_PAUSE,
+                Next::Pause => {
+                    tokio::time::sleep(pause.min(bound.remaining())).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+    }
 }
 
 #[cfg(test)]

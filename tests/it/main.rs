@@ -42,6 +42,7 @@ mod recipients;
 mod relay;
 mod roles;
 mod sending;
+mod simulation;
 mod standards;
 mod stopping;
 mod tidy;

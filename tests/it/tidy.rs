@@ -455,3 +455,41 @@ fn no_file_tells_of_the_machine_it_was_written_on() {
     }
     none("a file tells of the machine it was written on", found);
 }
+
+#[test]
+fn every_mutation_applies_names_a_test_and_stands_in_the_list() {
+    let folder = source().join("tests/mutations");
+    let list = fs::read_to_string(folder.join("README.md")).unwrap();
+    let mut patches = Vec::new();
+    files_below(&folder, ".patch", &mut patches);
+    assert!(patches.len() >= 20, "mutations are gone");
+    let mut tests = Vec::new();
+    files_below(&source().join("tests/it"), ".rs", &mut tests);
+    let tests: String = tests.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    let mut found = Vec::new();
+    for path in patches {
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        if !list.contains(&format!("`{name}`")) {
+            found.push(format!("{name} does not stand in tests/mutations/README.md"));
+        }
+        let patch = fs::read_to_string(&path).unwrap();
+        let test = patch.lines().find_map(|line| line.strip_prefix("Caught by: ")).unwrap_or_default();
+        let of_both = test.trim_end_matches("::on_postgres").trim_end_matches("::on_sqlite");
+        if !tests.contains(&format!("fn {}(", of_both.rsplit("::").next().unwrap())) {
+            found.push(format!("{name} names no test that there is"));
+        }
+        for file in patch.split("\n--- a/").skip(1) {
+            let (path, hunks) = file.split_once('\n').unwrap();
+            let text = fs::read_to_string(source().join(path)).unwrap_or_default();
+            for hunk in hunks.split("\n@@ ").skip(1) {
+                let lines = hunk.lines().skip(1).take_while(|line| line.starts_with([' ', '-', '+']));
+                let before: Vec<&str> =
+                    lines.filter(|line| !line.starts_with('+')).map(|line| &line[1..]).collect();
+                if !text.contains(&before.join("\n")) {
+                    found.push(format!("{name} does not apply to {path} any more: make it anew"));
+                }
+            }
+        }
+    }
+    none("a mutation shows nothing any more", found);
+}

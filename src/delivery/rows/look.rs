@@ -145,7 +145,7 @@ pub async fn take_back(db: &Db, covered: &Covered) -> Result<u64, DbErr> {
         }
     }
     end(&txn, db, &ends).await?;
-    moves.write(&txn, db).await?;
+    moves.write_apart(&txn, db).await?;
     txn.commit().await?;
     Ok(ends.len() as u64)
 }

@@ -27,6 +27,15 @@ impl Moves {
 
     /// Writes what was moved, as the last thing of the transaction.
     pub(super) async fn write(&self, txn: &Write, db: &Db) -> Result<(), DbErr> {
+        self.write_to(txn, db, &shard(db.backend(), 0)).await
+    }
+
+    /// The same for a refusal, which waits for no worker that was stopped right before its COMMIT.
+    pub(super) async fn write_apart(&self, txn: &Write, db: &Db) -> Result<(), DbErr> {
+        self.write_to(txn, db, &shard(db.backend(), 2 * SHARDS)).await
+    }
+
+    async fn write_to(&self, txn: &Write, db: &Db, shard: &str) -> Result<(), DbErr> {
         let mut list = List::new([
             ("content_id", Kind::Uuid),
             ("state", Kind::Text),
@@ -43,9 +52,8 @@ impl Moves {
         let relation = list.relation(db.backend(), "m", &mut values);
         let sql = format!(
             "INSERT INTO tally (content_id, shard, state, reason, n) \
-             SELECT m.content_id, {}, m.state, m.reason, m.n FROM {relation} WHERE TRUE \
-             ORDER BY m.content_id, m.state, m.reason {ADD}",
-            shard(db.backend(), 0)
+             SELECT m.content_id, {shard}, m.state, m.reason, m.n FROM {relation} WHERE TRUE \
+             ORDER BY m.content_id, m.state, m.reason {ADD}"
         );
         txn.execute_raw(Statement::from_sql_and_values(db.backend(), sql, values)).await?;
         Ok(())
