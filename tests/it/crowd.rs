@@ -129,7 +129,7 @@ on_both! {
         let link = DeliveryId::new();
         let people = 4_u8;
         let mut said = Vec::new();
-        for n in 0..240_usize {
+        for n in 0..96_usize {
             let app = crowd.apps[n % 3].clone();
             let person = u8::try_from(n / 3 % usize::from(people)).unwrap();
             let asked = match n % 5 {
