@@ -29,7 +29,8 @@ fn tag(delivery: DeliveryId, ring: &KeyRing, key: &str) -> Option<String> {
     let mut payload = b"envelope\0".to_vec();
     payload.extend_from_slice(delivery.0.as_bytes());
     let tag = ring.tag(key, &payload)?;
-    Some(tag.iter().take(TAG).map(|octet| format!("{octet:02x}")).collect())
+    let digit = |four: u8| char::from(b"0123456789abcdef"[usize::from(four)]);
+    Some(tag.iter().take(TAG).flat_map(|octet| [digit(octet >> 4), digit(octet & 15)]).collect())
 }
 
 #[cfg(test)]
