@@ -4,11 +4,15 @@
 //!
 //! | what happened | [`Outcome`] |
 //! |---|---|
-//! | 250 after the final dot | `Sent` |
+//! | 25z after the final dot | `Sent` |
 //! | 5yz to MAIL, RCPT, DATA or the message; the relay's SIZE or SMTPUTF8 rule it out | `Refused` |
 //! | 4yz, 421, "too many recipients"; whatever is refused before MAIL, since it speaks of us and not of the message | `Deferred` |
 //! | connection lost, time-out or lapsed clearance before the final dot was written | `NotSent` |
 //! | connection lost or time-out from the write of the final dot on | `Unknown` |
+//!
+//! Where the relay offers PIPELINING an envelope is one write, or rides with the body before it: one round trip and one
+//! write a message. Replies are counted: each is taken for that command alone whose turn it is, and one too many or one
+//! that makes no sense ends the connection.
 //!
 //! Nothing is written without a [`Clearance`](crate::decision::Clearance) that is valid right at the write. A message
 //! goes to one recipient. Nothing is sent over a stream that is not protected as the URL asks: STARTTLS is required

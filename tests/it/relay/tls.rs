@@ -40,6 +40,17 @@ async fn tls_and_starttls_carry_login_and_mail() {
 }
 
 #[tokio::test]
+async fn login_is_used_where_plain_is_not_offered() {
+    let server = SmtpServer::with(Options { extensions: vec!["AUTH LOGIN"], ..Options::default() }).await;
+    let connection = over("smtp", "127.0.0.1", &server).connect().await;
+    connection.unwrap_or_else(|outcome| panic!("{outcome:?}")).quit().await;
+    assert_eq!(server.lines(0)[1..], ["AUTH LOGIN", "bWU=", "cyBlY3JldA==", "QUIT"]);
+    let server = SmtpServer::with(Options { extensions: vec!["AUTH GSSAPI"], ..Options::default() }).await;
+    let why = refused_by_us(over("smtp", "127.0.0.1", &server)).await;
+    assert!(why.contains("AUTH PLAIN"), "{why}");
+}
+
+#[tokio::test]
 async fn a_certificate_that_nobody_vouches_for_is_refused() {
     for scheme in ["smtps", "smtp+starttls"] {
         let (tls, authority) = certificate(&["other.example"]);

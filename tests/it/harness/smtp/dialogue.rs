@@ -89,6 +89,7 @@ impl Dialogue {
                     }
                     None => return,
                 },
+                "AUTH" if line == "AUTH LOGIN" => self.log_in(&mut wire).await,
                 "AUTH" => self.simple(&mut wire, Stage::Auth, None, 235, "2.7.0 welcome").await,
                 "MAIL" if transaction.is_some() => self.odd(&mut wire, "503 5.5.1 nested MAIL").await,
                 "MAIL" => {
@@ -290,6 +291,20 @@ impl Dialogue {
             Next::Well => self.odd(wire, &format!("{code} {text}")).await,
             other => other,
         }
+    }
+
+    /// AUTH LOGIN: asks for the name and the password.
+    async fn log_in(&mut self, wire: &mut Reader) -> Next {
+        for prompt in ["334 VXNlcm5hbWU6", "334 UGFzc3dvcmQ6"] {
+            self.odd(wire, prompt).await;
+            let mut line = Vec::new();
+            if !self.listen(wire, &mut line).await {
+                return Next::Over;
+            }
+            let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+            self.lock().lines[self.id].push(line);
+        }
+        self.simple(wire, Stage::Auth, None, 235, "2.7.0 welcome").await
     }
 
     async fn hello(&mut self, wire: &mut Reader) -> Next {
