@@ -12,7 +12,7 @@ use secrecy::ExposeSecret;
 use crate::address::AddressKey;
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::db::{Db, DbSetupError, Gather};
+use crate::db::{Db, DbSetupError, Gather, Observer};
 use crate::guesses::Guesses;
 use crate::link::{KeyRing, KeyRingError, Link};
 use crate::message::{DkimKeys, KeyError};
@@ -172,8 +172,24 @@ impl App {
         migrate: bool,
         clock: Clock,
     ) -> Result<Self, SetupError> {
+        Self::open_observed(settings, migrate, clock, None).await
+    }
+
+    /// As [`App::open_with_clock`], with somebody who is told of every statement.
+    ///
+    /// # Errors
+    /// As [`App::open`].
+    pub async fn open_observed(
+        settings: Settings,
+        migrate: bool,
+        clock: Clock,
+        observer: Option<&Observer>,
+    ) -> Result<Self, SetupError> {
         let dkim_keys = keys::dkim_keys(&settings)?;
         let db = Db::open_with_clock(settings.database_url.expose_secret(), clock).await?;
+        if let Some(observer) = observer {
+            db.tell_of_statements(observer);
+        }
         if migrate {
             db.migrate().await?;
         } else {

@@ -95,6 +95,16 @@ pub struct Db {
     sqlite_file: Option<PathBuf>,
 }
 
+/// Who is told of the text of every statement, without its values: for tests that look at plans.
+#[derive(Clone)]
+pub struct Observer(pub Arc<dyn Fn(&str) + Send + Sync>);
+
+impl std::fmt::Debug for Observer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Observer")
+    }
+}
+
 /// A transaction that may change something. Dropped without [`Write::commit`], it is rolled back.
 pub struct Write {
     txn: Txn,
@@ -214,6 +224,12 @@ impl Db {
             listener.try_recv().await?;
             self.news.notify_waiters();
         }
+    }
+
+    /// Tells `observer` of every statement from now on.
+    pub fn tell_of_statements(&self, observer: &Observer) {
+        self.pool.tell_of_statements(observer);
+        self.opt_out_pool.tell_of_statements(observer);
     }
 
     /// Where to read. Changes go through [`Db::begin`].

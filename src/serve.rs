@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::app::{App, SetupError};
 use crate::clock::Clock;
 use crate::config::{ConfigError, Settings};
+use crate::db::Observer;
 use crate::mailbox::Mailbox;
 use crate::message::alignment;
 use crate::receiver::Limits;
@@ -47,6 +48,8 @@ pub struct Parts {
     pub migrate: bool,
     /// The database's clock.
     pub clock: Clock,
+    /// Who is told of every statement.
+    pub observer: Option<Observer>,
     /// What is too much for those who send mail that unsubscribes.
     pub inbound_limits: Limits,
     /// What HTTP clients may ask of the server's patience.
@@ -60,6 +63,7 @@ impl Default for Parts {
             worker: true,
             migrate: true,
             clock: Clock::default(),
+            observer: None,
             inbound_limits: opt_out::worker::LIMITS,
             http: http::Limits::default(),
         }
@@ -167,7 +171,7 @@ pub async fn start(mut settings: Settings, parts: Parts) -> Result<Running, Star
     let addr = listener.local_addr().map_err(|error| StartError::Listen(listen, error))?;
     settings.bound_to(addr);
     let inbound = if parts.web { bind_inbound(&settings).await? } else { None };
-    let app = App::open_with_clock(settings, parts.migrate, parts.clock).await?;
+    let app = App::open_observed(settings, parts.migrate, parts.clock, parts.observer.as_ref()).await?;
     check_alignment(&app).await?;
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();

@@ -13,7 +13,7 @@
 
 use std::collections::VecDeque;
 use std::str::FromStr as _;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use sea_orm::prelude::async_trait::async_trait;
@@ -29,6 +29,8 @@ use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgPool, Postgres, Sqlite, SqlitePool,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::Observer;
 
 /// A connection that nobody used for so long is asked whether it lives before it is used again.
 const FRESH: Duration = Duration::from_millis(500);
@@ -65,6 +67,8 @@ struct Inner {
     permits: Arc<Semaphore>,
     /// The connections that nobody uses, the newest last, each with the moment since when.
     idle: Mutex<VecDeque<(Line, Instant)>>,
+    /// Who is told of every statement.
+    observer: OnceLock<Observer>,
 }
 
 /// What makes and closes connections.
@@ -112,7 +116,8 @@ impl Pool {
 
     fn of(maker: Maker, bounds: Bounds) -> Self {
         let permits = Arc::new(Semaphore::new(bounds.connections as usize));
-        Self(Arc::new(Inner { maker, bounds, permits, idle: Mutex::default() }))
+        let (idle, observer) = (Mutex::default(), OnceLock::new());
+        Self(Arc::new(Inner { maker, bounds, permits, idle, observer }))
     }
 
     /// The same connections for the migrator, which bounds nothing.
@@ -121,6 +126,11 @@ impl Pool {
             Maker::Postgres(pool) => SqlxPostgresConnector::from_sqlx_postgres_pool(pool.clone()),
             Maker::Sqlite(pool) => SqlxSqliteConnector::from_sqlx_sqlite_pool(pool.clone()),
         }
+    }
+
+    /// Tells `observer` of every statement from now on; the first one asked for is told.
+    pub(super) fn tell_of_statements(&self, observer: &Observer) {
+        self.0.observer.get_or_init(|| observer.clone());
     }
 
     pub(super) fn backend(&self) -> DbBackend {
@@ -347,7 +357,7 @@ macro_rules! on_line {
 
 impl Connection {
     pub(super) async fn execute(&mut self, statement: Statement) -> Result<ExecResult, DbErr> {
-        let Statement { sql, values, .. } = statement;
+        let Statement { sql, values, .. } = self.observed(statement);
         let values = SqlxValues(values.unwrap_or_else(|| sea_orm::Values(Vec::new())));
         let query = AssertSqlSafe(sql);
         let done = on_line!(self, on => sqlx::query_with(query, values).execute(&mut **on));
@@ -361,7 +371,7 @@ impl Connection {
     }
 
     pub(super) async fn query_one(&mut self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-        let Statement { sql, values, .. } = statement;
+        let Statement { sql, values, .. } = self.observed(statement);
         let values = SqlxValues(values.unwrap_or_else(|| sea_orm::Values(Vec::new())));
         let query = AssertSqlSafe(sql);
         match on_line!(self, on => sqlx::query_with(query, values).fetch_one(&mut **on)) {
@@ -372,12 +382,19 @@ impl Connection {
     }
 
     pub(super) async fn query_all(&mut self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        let Statement { sql, values, .. } = statement;
+        let Statement { sql, values, .. } = self.observed(statement);
         let values = SqlxValues(values.unwrap_or_else(|| sea_orm::Values(Vec::new())));
         let query = AssertSqlSafe(sql);
         let rows: Result<Rows, _> =
             on_line!(self, on => sqlx::query_with(query, values).fetch_all(&mut **on));
         rows.map(|rows| rows.0).map_err(|error| DbErr::Query(RuntimeErr::SqlxError(error.into())))
+    }
+
+    fn observed(&self, statement: Statement) -> Statement {
+        if let Some(Observer(told)) = self.pool.0.observer.get() {
+            told(&statement.sql);
+        }
+        statement
     }
 
     /// Nobody uses it again: it is closed.

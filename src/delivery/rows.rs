@@ -29,7 +29,7 @@ pub use fan_out::enqueue_selected;
 pub use look::{Covered, InFlight, Look, look, take_back};
 pub use mailing::{Mailing, delete_some, move_deadline};
 pub use single::{Single, SingleError, accept, data_of, forecast, rehearse};
-pub use tally::{counts, is_settled, suppressed_by};
+pub use tally::{Depth, counts, depths, is_settled, suppressed_by};
 pub use turn::{Attempt, Beginning, Fate, Settling, Turn, begin, settle, turn};
 pub use view::{AttemptView, DeliveryFilter, DeliveryView, beat, get, last_beat, list};
 

@@ -34,8 +34,9 @@ use self::desk::Desk;
 use self::gate::Gate;
 use self::outbox::Outbox;
 use super::limit::Plan;
-use super::rows::{self, Claimed, Fate, Lane, Settling};
+use super::rows::{self, Claimed, Depth, Fate, Lane, Settling};
 use crate::app::App;
+use crate::decision::Class;
 use crate::id::{DeliveryId, LeaseToken};
 use crate::relay::Relay;
 
@@ -152,8 +153,27 @@ async fn beat(app: App, done: CancellationToken) {
         if let Err(error) = rows::beat(&app.db).await {
             tracing::warn!(%error, "could not write the heartbeat");
         }
+        match rows::depths(&app.db).await {
+            Ok(depths) => show(&depths),
+            Err(error) => tracing::warn!(%error, "could not look how much is queued"),
+        }
         if done.run_until_cancelled(tokio::time::sleep(BEAT)).await.is_none() {
             return;
         }
+    }
+}
+
+/// Shows how much is queued, of every class, so that what came to nothing is shown as such.
+fn show(depths: &[Depth]) {
+    for class in Class::ALL {
+        let depth = depths.iter().find(|depth| depth.class == class);
+        let shown = |state: &'static str, n: Option<i64>| {
+            metrics::gauge!("tidings_queue_deliveries", "class" => class.as_str(), "state" => state)
+                .set(n.unwrap_or(0) as f64);
+        };
+        shown("queued", depth.map(|depth| depth.queued));
+        shown("sending", depth.map(|depth| depth.sending));
+        let oldest = depth.and_then(|depth| depth.oldest).unwrap_or(0).max(0);
+        metrics::gauge!("tidings_queue_oldest_seconds", "class" => class.as_str()).set(oldest as f64 / 1e6);
     }
 }

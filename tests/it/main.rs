@@ -33,6 +33,7 @@ mod mailbox;
 mod message;
 mod messages;
 mod opt_outs;
+mod plans;
 mod outage;
 mod processes;
 mod promises;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, FromQueryResult, Statement};
 
 use crate::db::{Db, Kind, List, Write};
+use crate::decision::Class;
 use crate::delivery::{Counts, State};
 use crate::id::ContentId;
 
@@ -111,6 +112,41 @@ pub async fn suppressed_by(
                WHERE content_id = $1 AND state = 'suppressed' GROUP BY reason HAVING SUM(n) > 0";
     let rows = counted(on, sql, content).await?;
     Ok(rows.into_iter().map(|row| (row.word, u64::try_from(row.n).unwrap_or(0))).collect())
+}
+
+/// How much of a class is unfinished.
+#[derive(Clone, Debug, PartialEq, Eq, FromQueryResult)]
+pub struct Depth {
+    /// The class.
+    pub class: Class,
+    /// Deliveries that wait, those of held campaigns left out.
+    pub queued: i64,
+    /// Deliveries with a worker.
+    pub sending: i64,
+    /// How long the one that is due longest has been due, in microseconds; below zero when none is due yet.
+    pub oldest: Option<i64>,
+}
+
+/// How much of each class is unfinished and may go now. A class of which nothing is unfinished is missing.
+///
+/// # Errors
+/// The database's own.
+pub async fn depths(db: &Db) -> Result<Vec<Depth>, DbErr> {
+    let sum = |state: &str| {
+        format!(
+            "CAST(SUM((SELECT COALESCE(SUM(a.n), 0) FROM tally a WHERE a.content_id = c.id \
+             AND a.state = '{state}')) AS bigint) AS {state}"
+        )
+    };
+    let sql = format!(
+        "SELECT t.class, {}, {}, MAX({} - (SELECT MIN(q.due_at) FROM queue q WHERE q.content_id = c.id)) AS oldest \
+         FROM contents c JOIN topics t ON t.id = c.topic_id WHERE c.active AND c.lane IN (0, 1) AND NOT c.held \
+         GROUP BY t.class",
+        sum("queued"),
+        sum("sending"),
+        db.now_sql()
+    );
+    Depth::find_by_statement(Statement::from_string(db.backend(), sql)).all(db.reads()).await
 }
 
 async fn counted(on: &impl ConnectionTrait, sql: &str, content: ContentId) -> Result<Vec<Counted>, DbErr> {

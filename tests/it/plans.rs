@@ -1,0 +1,166 @@
+//! What a statement costs does not grow with what lies in the tables: no statement of sending, opting out or looking on
+//! reads a table from end to end.
+//!
+//! A program with every part at work is told on by its own database handle: each statement that it runs is planned
+//! again, for any values, and its plan looked at.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use sea_orm::{ConnectionTrait, DbBackend, Statement};
+use serde_json::{Value, json};
+use tidings::db::Observer;
+use tidings::serve::Parts;
+
+use crate::harness::{Act, Database, Stage, Tidings};
+
+/// The tables that grow with people and messages.
+const LARGE: [&str; 11] = [
+    "deliveries",
+    "queue",
+    "attempts",
+    "doubts",
+    "tally",
+    "contents",
+    "recipients",
+    "recipient_brands",
+    "addresses",
+    "opt_events",
+    "suppressions",
+];
+
+/// Statements that go through a table on purpose, a bounded number of rows at a time, in the order of its key.
+const PAGES: [&str; 0] = [];
+
+on_both! {
+    async fn no_statement_reads_a_large_table_from_end_to_end(database: Database) {
+        let statements: Arc<Mutex<BTreeSet<String>>> = Arc::default();
+        let told = statements.clone();
+        let observer = Observer(Arc::new(move |sql| {
+            told.lock().unwrap().insert(sql.to_owned());
+        }));
+        let tidings =
+            Tidings::start_parts(database, Parts { observer: Some(observer), ..Parts::default() }, |_| {}).await;
+        exercise(&tidings).await;
+        let statements: Vec<String> = statements.lock().unwrap().iter().cloned().collect();
+        assert!(statements.len() > 60, "only {} statements were heard of", statements.len());
+        let mut faults = Vec::new();
+        for sql in statements.iter().filter(|sql| concerns_sending(sql)) {
+            for fault in faults_of(&tidings, sql).await {
+                faults.push(format!("{fault}\n    {sql}"));
+            }
+        }
+        assert!(faults.is_empty(), "{} plans read too much:\n{}", faults.len(), faults.join("\n"));
+        tidings.stop().await;
+    }
+}
+
+/// Everything that happens while messages go out and people refuse them.
+async fn exercise(tidings: &Tidings) {
+    tidings.ready_to_send().await;
+    tidings.recipients(30).await;
+    tidings.smtp.on(Stage::Rcpt, Act::Reply(450, "4.2.1 later".into())).once();
+    tidings.smtp.on(Stage::Rcpt, Act::Reply(550, "5.1.1 nobody there".into())).once();
+    tidings.smtp.on(Stage::FinalDot, Act::HangUp).once();
+    let campaign = tidings.draft("acme", "marketing").await;
+    let path = format!("/campaigns/{campaign}");
+    tidings.post_empty(&format!("{path}/start")).await.ok();
+    tidings.campaign_when("has met a moody relay", &campaign, |campaign| campaign["counts"]["queued"] == 1).await;
+    tidings.post("/opt-outs", json!({ "email": "p5@people.example.com", "scope": "all", "channel": "phone" })).await.is(201);
+    tidings.advance(Duration::from_secs(120));
+    tidings.finished(&campaign).await;
+    for state in ["sent", "failed", "unknown", "queued", "sending", "suppressed"] {
+        tidings.get(&format!("{path}/deliveries?state={state}")).await.ok();
+    }
+    tidings.get(&format!("{path}/deliveries")).await.ok();
+    tidings.get(&path).await.ok();
+    tidings.post_empty(&format!("{path}/retry")).await.ok();
+    tidings.finished(&campaign).await;
+    tidings.message("acme", "service", "p7@people.example.com").await;
+    let again = tidings.send_to_all("acme", "marketing").await;
+    assert!(again["counts"]["suppressed"].as_u64() > Some(0), "{again}");
+    let id = tidings.recipient("p9@people.example.com").await;
+    tidings.patch(&format!("/recipients/{id}"), json!({ "standing": "restricted" })).await.ok();
+    tidings.get(&format!("/recipients/{id}/deliveries")).await.ok();
+    tidings.get("/explain?email=p9@people.example.com&brand=acme&topic=marketing").await.ok();
+    tidings.get("/opt-outs?email=p5@people.example.com").await.ok();
+    let late = tidings.draft("acme", "marketing").await;
+    tidings.patch(&format!("/campaigns/{late}"), json!({ "not_after": "2099-01-01T00:00:00Z" })).await.ok();
+    tidings.delete(&format!("/campaigns/{late}")).await;
+}
+
+/// Whether a statement can be planned and is about the large tables; the schema's own history is not.
+fn concerns_sending(sql: &str) -> bool {
+    let lower = sql.to_lowercase();
+    let planned = ["select", "insert", "update", "delete", "with"].iter().any(|word| lower.starts_with(word));
+    let schema = ["seaql_migrations", "information_schema", "pg_", "sqlite_"].iter().any(|word| lower.contains(word));
+    planned && !schema && LARGE.iter().any(|table| lower.contains(table)) && !PAGES.iter().any(|page| sql.contains(page))
+}
+
+async fn faults_of(tidings: &Tidings, sql: &str) -> Vec<String> {
+    let db = &tidings.app().db;
+    if db.backend() == DbBackend::Sqlite {
+        let explained = Statement::from_string(DbBackend::Sqlite, format!("EXPLAIN QUERY PLAN {sql}"));
+        let rows = db.reads().query_all_raw(explained).await.unwrap();
+        let steps = rows.iter().map(|row| row.try_get::<String>("", "detail").unwrap());
+        let names = aliases(sql);
+        return steps
+            .filter(|step| {
+                let mut words = step.split_whitespace();
+                words.next() == Some("SCAN") && words.next().is_some_and(|name| names.contains(&name.to_lowercase()))
+            })
+            .collect();
+    }
+    // A plan for any values, as a statement that was prepared long ago has; statistics of small tables play no part.
+    let txn = db.begin().await.unwrap();
+    let run = async |sql: String| txn.execute_unprepared(&sql).await.map(|_| ());
+    run("SET LOCAL plan_cache_mode = force_generic_plan".into()).await.unwrap();
+    run("SET LOCAL enable_seqscan = off".into()).await.unwrap();
+    run(format!("PREPARE planned AS {sql}")).await.unwrap_or_else(|error| panic!("{error}: {sql}"));
+    let count = (1..).take_while(|n| sql.contains(&format!("${n}"))).count();
+    let nulls = if count == 0 { String::new() } else { format!("({})", vec!["NULL"; count].join(", ")) };
+    let explained = format!("EXPLAIN (FORMAT JSON) EXECUTE planned{nulls}");
+    let row = txn.query_one_raw(Statement::from_string(DbBackend::Postgres, explained)).await.unwrap().unwrap();
+    let plan: Value = row.try_get_by_index(0).unwrap();
+    run("DEALLOCATE planned".into()).await.unwrap();
+    txn.rollback().await.unwrap();
+    let mut faults = Vec::new();
+    walk(&plan[0]["Plan"], &mut faults);
+    faults
+}
+
+fn walk(node: &Value, faults: &mut Vec<String>) {
+    let table = node["Relation Name"].as_str().unwrap_or_default();
+    let kind = node["Node Type"].as_str().unwrap_or_default();
+    let whole = match kind {
+        "Seq Scan" => true,
+        "Index Scan" | "Index Only Scan" => node["Index Cond"].is_null() && node["Order By"].is_null(),
+        _ => false,
+    };
+    // A partial index that holds nothing but what is wanted is read whole: the few contents that are active.
+    let narrow = node["Index Name"].as_str().is_some_and(|index| index == "contents_active");
+    if whole && !narrow && LARGE.contains(&table) {
+        faults.push(format!("{kind} of {table}"));
+    }
+    for child in node["Plans"].as_array().into_iter().flatten() {
+        walk(child, faults);
+    }
+}
+
+/// The names under which a statement speaks of the large tables.
+fn aliases(sql: &str) -> BTreeSet<String> {
+    let lower = sql.to_lowercase().replace(['"', '(', ')', ','], " ");
+    let words: Vec<&str> = lower.split_whitespace().collect();
+    let mut names = BTreeSet::new();
+    for (n, word) in words.iter().enumerate().filter(|(_, word)| LARGE.contains(word)) {
+        names.insert((*word).to_owned());
+        let next = words.get(n + 1).copied().unwrap_or_default();
+        let alias = if next == "as" { words.get(n + 2).copied().unwrap_or_default() } else { next };
+        let keyword = ["where", "set", "on", "join", "left", "order", "limit", "select", "values", "using", "from"];
+        if !alias.is_empty() && !keyword.contains(&alias) {
+            names.insert(alias.to_owned());
+        }
+    }
+    names
+}
