@@ -28,6 +28,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use options::{Asked, Options};
+use tokio::signal::unix::{SignalKind, signal};
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -51,7 +52,17 @@ fn begin() -> Outcome<()> {
             println!("{}", options::HELP);
             Ok(())
         }
-        Asked::Cases(options) => runtime.block_on(cases::run(&options)),
+        Asked::Cases(options) => runtime.block_on(until_stopped(&options)),
         Asked::Chain(chain) => runtime.block_on(chain::run(&chain)),
+    }
+}
+
+/// Runs the cases, and ends in order all that was started when somebody ends the harness.
+async fn until_stopped(options: &Options) -> Outcome<()> {
+    let (mut asked, mut interrupted) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        done = cases::run(options) => done,
+        _ = asked.recv() => Err("ended by SIGTERM".into()),
+        _ = interrupted.recv() => Err("ended by SIGINT".into()),
     }
 }

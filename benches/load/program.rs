@@ -14,6 +14,7 @@ use super::Outcome;
 use super::machine::{LOOK, Running, cpu_of, free_port, output, peak_mb};
 
 const ADMIN_KEY: &str = "load-harness";
+const LOG: &str = "tidings.log";
 
 /// The program and the settings that all its processes share.
 #[derive(Clone)]
@@ -57,9 +58,16 @@ impl Program {
             .env("TIDINGS_DATABASE_URL", database)
             .env("TIDINGS_LINK_KEYS", &self.link_keys)
             .env("TIDINGS_ADMIN_KEY", ADMIN_KEY)
-            .env("TIDINGS_LOG", std::env::var("LOAD_LOG").unwrap_or_else(|_| "warn".to_owned()))
+            .env("TIDINGS_LOG", "warn")
             .envs(self.dkim.as_ref().map(|keys| ("TIDINGS_DKIM", keys)));
         command
+    }
+
+    /// The last lines that served programs wrote to their log.
+    pub(crate) fn last_words(&self) -> String {
+        let log = fs::read_to_string(self.folder.join(LOG)).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(10)..].join("\n")
     }
 
     /// Makes an empty database ready.
@@ -99,7 +107,7 @@ impl Program {
         let port = free_port()?;
         let listen = format!("127.0.0.1:{port}");
         let mut command = self.command(database, &["serve", "--listen", &listen, "--relay-url", relay]);
-        let log = fs::File::options().create(true).append(true).open(self.folder.join("tidings.log"))?;
+        let log = fs::File::options().create(true).append(true).open(self.folder.join(LOG))?;
         command.stdout(log.try_clone()?).stderr(log);
         let process = Running::start("tidings serve", &mut command, Signal::TERM)?;
         let client = reqwest::Client::builder().no_proxy().build()?;

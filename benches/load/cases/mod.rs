@@ -24,6 +24,9 @@ pub(crate) async fn run(options: &Options) -> Outcome<()> {
     let mut done = Vec::new();
     let outcome = all(&stage, &mut done).await;
     report::print(&done);
+    if outcome.is_err() {
+        println!("\nthe last that Tidings had to say:\n{}", stage.program.last_words());
+    }
     outcome
 }
 
