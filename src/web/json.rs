@@ -106,6 +106,30 @@ pub(super) fn media_type(headers: &HeaderMap) -> String {
     given.split(';').next().unwrap_or("").trim().to_ascii_lowercase()
 }
 
+/// A whole number, also where it is written with a fraction of nought, as JSON Schema takes it (`613.0`).
+///
+/// # Errors
+/// Whatever is no whole number from 0 to 4,294,967,295.
+pub fn whole<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    let number = serde_json::Number::deserialize(from)?;
+    let rounded =
+        number.as_f64().filter(|number| number.fract() == 0.0 && (0.0..=4_294_967_295.0).contains(number));
+    let whole =
+        number.as_u64().or(rounded.map(|number| number as u64)).and_then(|number| u32::try_from(number).ok());
+    whole
+        .ok_or_else(|| serde::de::Error::custom(format!("{number} is no whole number that can be used here")))
+}
+
+/// The same for a field that may be absent or null.
+///
+/// # Errors
+/// As [`whole`].
+pub fn whole_or_none<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+    #[derive(Deserialize)]
+    struct Whole(#[serde(deserialize_with = "whole")] u32);
+    Ok(Option::<Whole>::deserialize(from)?.map(|Whole(number)| number))
+}
+
 /// For `deserialize_with` beside `default`: tells a field that is there, null included, from one that is absent.
 ///
 /// # Errors

@@ -66,8 +66,13 @@ async fn exercise(tidings: &Tidings) {
     let campaign = tidings.draft("acme", "marketing").await;
     let path = format!("/campaigns/{campaign}");
     tidings.post_empty(&format!("{path}/start")).await.ok();
-    tidings.campaign_when("has met a moody relay", &campaign, |campaign| campaign["counts"]["queued"] == 1).await;
-    tidings.post("/opt-outs", json!({ "email": "p5@people.example.com", "scope": "all", "channel": "phone" })).await.is(201);
+    tidings
+        .campaign_when("has met a moody relay", &campaign, |campaign| campaign["counts"]["queued"] == 1)
+        .await;
+    tidings
+        .post("/opt-outs", json!({ "email": "p5@people.example.com", "scope": "all", "channel": "phone" }))
+        .await
+        .is(201);
     tidings.advance(Duration::from_secs(120));
     tidings.finished(&campaign).await;
     for state in ["sent", "failed", "unknown", "queued", "sending", "suppressed"] {
@@ -94,8 +99,12 @@ async fn exercise(tidings: &Tidings) {
 fn concerns_sending(sql: &str) -> bool {
     let lower = sql.to_lowercase();
     let planned = ["select", "insert", "update", "delete", "with"].iter().any(|word| lower.starts_with(word));
-    let schema = ["seaql_migrations", "information_schema", "pg_", "sqlite_"].iter().any(|word| lower.contains(word));
-    planned && !schema && LARGE.iter().any(|table| lower.contains(table)) && !PAGES.iter().any(|page| sql.contains(page))
+    let schema =
+        ["seaql_migrations", "information_schema", "pg_", "sqlite_"].iter().any(|word| lower.contains(word));
+    planned
+        && !schema
+        && LARGE.iter().any(|table| lower.contains(table))
+        && !PAGES.iter().any(|page| sql.contains(page))
 }
 
 async fn faults_of(tidings: &Tidings, sql: &str) -> Vec<String> {
@@ -108,7 +117,8 @@ async fn faults_of(tidings: &Tidings, sql: &str) -> Vec<String> {
         return steps
             .filter(|step| {
                 let mut words = step.split_whitespace();
-                words.next() == Some("SCAN") && words.next().is_some_and(|name| names.contains(&name.to_lowercase()))
+                words.next() == Some("SCAN")
+                    && words.next().is_some_and(|name| names.contains(&name.to_lowercase()))
             })
             .collect();
     }
@@ -121,7 +131,8 @@ async fn faults_of(tidings: &Tidings, sql: &str) -> Vec<String> {
     let count = (1..).take_while(|n| sql.contains(&format!("${n}"))).count();
     let nulls = if count == 0 { String::new() } else { format!("({})", vec!["NULL"; count].join(", ")) };
     let explained = format!("EXPLAIN (FORMAT JSON) EXECUTE planned{nulls}");
-    let row = txn.query_one_raw(Statement::from_string(DbBackend::Postgres, explained)).await.unwrap().unwrap();
+    let row =
+        txn.query_one_raw(Statement::from_string(DbBackend::Postgres, explained)).await.unwrap().unwrap();
     let plan: Value = row.try_get_by_index(0).unwrap();
     run("DEALLOCATE planned".into()).await.unwrap();
     txn.rollback().await.unwrap();
@@ -157,7 +168,8 @@ fn aliases(sql: &str) -> BTreeSet<String> {
         names.insert((*word).to_owned());
         let next = words.get(n + 1).copied().unwrap_or_default();
         let alias = if next == "as" { words.get(n + 2).copied().unwrap_or_default() } else { next };
-        let keyword = ["where", "set", "on", "join", "left", "order", "limit", "select", "values", "using", "from"];
+        let keyword =
+            ["where", "set", "on", "join", "left", "order", "limit", "select", "values", "using", "from"];
         if !alias.is_empty() && !keyword.contains(&alias) {
             names.insert(alias.to_owned());
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::delivery::limit::{Limit, Rate};
-use crate::web::{FieldError, check};
+use crate::web::{FieldError, check, whole, whole_or_none};
 
 /// Longest window in seconds: a week.
 const MAX_SECONDS: u32 = 604_800;
@@ -19,12 +19,14 @@ const MAX_CONNECTIONS: u32 = 10_000;
 pub(super) struct CampaignLimit {
     /// At most so many messages in any `per_seconds` seconds.
     #[schema(minimum = 1, maximum = 1_000_000_000)]
+    #[serde(deserialize_with = "whole")]
     messages: u32,
     /// The length of the window in seconds, at most a week.
     #[schema(minimum = 1, maximum = 604_800)]
+    #[serde(deserialize_with = "whole")]
     per_seconds: u32,
     /// At most so many messages under way at once.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole_or_none")]
     #[schema(minimum = 1, maximum = 10_000)]
     connections: Option<u32>,
 }
