@@ -206,13 +206,16 @@ impl Must<'_> {
     }
 }
 
+/// A text, cut where something goes in.
+type Pieces = Arc<[Box<str>]>;
+
 /// What text parts have in common: where in them an address may stand, and what is added to those that lack something.
 #[derive(Default)]
 pub(super) struct TextEnds {
     /// By the number of the piece.
     kept: RwLock<HashMap<u32, Arc<Kept>>>,
     /// Cut where the link's URL goes.
-    footers: RwLock<HashMap<(Language, bool, bool), Arc<[Box<str>]>>>,
+    footers: RwLock<HashMap<(Language, bool, bool), Pieces>>,
 }
 
 /// Stands for the link's URL where a footer is made for many messages.

@@ -78,11 +78,11 @@ async fn webs_and_workers_migrate_side_by_side_share_a_campaign_and_come_and_go_
     people(&webs[1]).await;
     let id = campaign(&webs[0], "offers").await;
     // Each worker in turn ends in the midst of it, and another one comes.
-    for n in 0..workers.len() {
+    for worker in &mut workers {
         let before = relay.count();
         wait_until("messages on their way", async || relay.count() >= before + 15).await;
-        assert!(workers[n].terminate().await.success());
-        workers[n] = serve(&url, "worker", &relay).await;
+        assert!(worker.terminate().await.success());
+        *worker = serve(&url, "worker", &relay).await;
     }
     assert!(processes[0].terminate().await.success());
     let campaign = finished(&webs[1], &id).await;

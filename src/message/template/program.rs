@@ -244,11 +244,7 @@ impl<'c> Maker<'c> {
                     }
                 }
             }
-            TemplateElement::HelperBlock(block) => {
-                if self.question(block, steps) {
-                    return;
-                }
-            }
+            TemplateElement::HelperBlock(block) if self.question(block, steps) => return,
             _ => {}
         }
         let mut other = Template::new();

@@ -108,8 +108,8 @@ impl Crowd {
         let free = |n: &usize| n % PARTS == part && !refused.contains_key(n);
         if rng.random_bool(0.7) {
             let open = self.relay.open_transactions();
-            let people = open.iter().filter_map(|(_, t)| person_of(t.to.first()?));
-            return people.filter(free).next();
+            let mut people = open.iter().filter_map(|(_, t)| person_of(t.to.first()?));
+            return people.find(free);
         }
         Some(rng.random_range(0..PEOPLE)).filter(free)
     }
