@@ -8,7 +8,9 @@ use secrecy::SecretString;
 use serde_json::json;
 use tidings::link::KeyRing;
 
-use crate::harness::{Act, Answer, Api, Database, Gate, Process, SmtpServer, Stage, Tidings, one_click_link};
+use crate::harness::{
+    Act, Answer, Api, Database, Gate, Process, SmtpServer, Stage, Tidings, one_click_link, wait_until,
+};
 use crate::unsubscribe_page::{ADA, decision, events, said};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -176,6 +178,10 @@ on_both! {
         Answer::of(json).await.problem(503);
         tidings.post("/opt-outs", body.clone()).await.problem(503);
         store.give_back().await;
+        wait_until("the store to be found again", async || {
+            tidings.get(&format!("/opt-outs?email={ADA}")).await.status == 200
+        })
+        .await;
         assert_eq!(events(&tidings, ADA).await, 0);
         tidings.one_click(&path).await.is(200);
         assert_eq!(decision(&tidings, "marketing", ADA).await, "suppress");
