@@ -213,7 +213,7 @@ async fn load(worker: &Worker, claim: &Arc<Claim>, ids: &[DeliveryId]) -> Result
         };
         let stream = Arc::new(stream);
         let recipients: Vec<RecipientId> = held.iter().map(|one| one.recipient_id).collect();
-        let mut people = recipient::rows::people(on, &recipients, first.brand_id).await?;
+        let people = recipient::rows::people(on, &recipients, first.brand_id).await?;
         let stopped = stopped(worker, &stream, &held, &people).await?;
         let mut ends = Vec::new();
         for held in held {
@@ -225,7 +225,8 @@ async fn load(worker: &Worker, claim: &Arc<Claim>, ids: &[DeliveryId]) -> Result
                 ends.push(Settling { held, token: claim.token, fate, attempt: None });
                 continue;
             }
-            let person = people.remove(&held.recipient_id);
+            // There may be several to the same person.
+            let person = people.get(&held.recipient_id).cloned();
             jobs.push(Job { held, claim: claim.clone(), person, stream: stream.clone() });
         }
         worker.end(ends).await;

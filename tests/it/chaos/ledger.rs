@@ -24,6 +24,8 @@ struct Kept {
     /// Attempts of which nobody knows what became, and how many of them a lost worker left.
     unknown: usize,
     lost: usize,
+    /// Attempts that the relay refused for good.
+    refused: usize,
 }
 
 impl Kept {
@@ -37,6 +39,7 @@ impl Kept {
             mailing: text("mailing"),
             state: text("state").unwrap(),
             unknown: unknown.clone().count(),
+            refused: attempts.iter().filter(|attempt| attempt["outcome"] == "refused").count(),
             lost: unknown.filter(|attempt| attempt["reply"] == "the worker was lost").count(),
         };
         (text("id").unwrap().parse().unwrap(), kept)
@@ -193,6 +196,9 @@ impl Ledger {
             }
             if kept.state == "unknown" && kept.unknown == 0 {
                 fault("no attempt left it so".to_owned());
+            }
+            if kept.state == "failed" && kept.refused == 0 {
+                fault("the relay never refused it".to_owned());
             }
             if can_be_refused && kept.unknown > 1 {
                 fault("tried again after it was unknown".to_owned());
