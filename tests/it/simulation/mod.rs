@@ -36,8 +36,8 @@ use worker::Worker;
 use world::{CLASSES, Person, SERVICE_SIDE, World};
 
 /// Schedules of a test run, on SQLite and on PostgreSQL.
-const ON_SQLITE: u64 = 1_500;
-const ON_POSTGRES: u64 = 150;
+const ON_SQLITE: u64 = 1_000;
+const ON_POSTGRES: u64 = 200;
 /// What can be refused.
 const REFUSABLE: [Class; 3] = [Class::Marketing, Class::Reminder, Class::Relationship];
 /// Ticks, in seconds: within a lease, about a lease, beyond a first retry, beyond every doubt.
@@ -64,8 +64,10 @@ struct Odds {
     /// Most of what is sent cannot be refused, and most refusals are changes of standing.
     service_side: bool,
     pipelines: bool,
-    /// One step in so many is a tick.
+    /// One choice in so many is a tick.
     ticks: usize,
+    /// How many steps a worker takes at most before others get a turn.
+    haste: usize,
 }
 
 /// A schedule under way.
@@ -132,10 +134,12 @@ impl<'w> Sim<'w> {
             renews: has(2),
             service_side: has(3),
             pipelines: !has(3),
-            ticks: if has(2) { 8 } else { 20 },
+            ticks: if has(2) { 25 } else { 90 },
+            haste: if has(2) { 12 } else { 2 },
         };
-        let people = world.begin(seed, if has(3) { 2 } else { 1 }).await;
-        let workers = (0..if has(3) { 3 } else { 2 }).map(|_| Worker::new()).collect();
+        let people = rng.random_range(1..=3);
+        let people = world.begin(seed, people).await;
+        let workers = (0..rng.random_range(2..=3)).map(|_| Worker::new()).collect();
         let story = Story { seed, backend: world.app.db.backend(), lines: Vec::new(), aloud };
         Self {
             world,
@@ -182,7 +186,6 @@ impl<'w> Sim<'w> {
             return Err(None);
         }
         self.touched = true;
-        self.dry = false;
         let done = work.await.unwrap();
         if !self.drains && self.odds.commits_lost && self.one_in(12) { Err(Some(done)) } else { Ok(done) }
     }
@@ -192,10 +195,7 @@ impl<'w> Sim<'w> {
         for _ in 0..1 + self.below(4) {
             self.fan_out().await;
         }
-        if self.one_in(2) {
-            self.refuses();
-        }
-        let steps = 30 + self.below(90);
+        let steps = 50 + self.below(150);
         while (self.step as usize) < steps {
             if self.one().await {
                 self.step += 1;
@@ -210,25 +210,35 @@ impl<'w> Sim<'w> {
             self.tick();
             return false;
         }
-        match self.below(21) {
-            0..=7 => self.some_worker().await,
+        match self.below(25) {
+            0..=7 | 21..=24 => {
+                let w = self.below(self.workers.len());
+                for _ in 0..self.below(self.odds.haste) {
+                    if !self.takes_a_step(w).await {
+                        return false;
+                    }
+                    self.step += 1;
+                    self.look_at_rows().await;
+                }
+                self.takes_a_step(w).await
+            }
             8..=11 => (!self.odds.relay_is_slow || self.one_in(6)) && self.relay_reads(),
             12..=15 if !self.clients.is_empty() => {
                 let n = self.below(self.clients.len());
-                if self.clients[n].is_answered() && self.one_in(4) {
+                if self.clients[n].is_answered() && self.one_in(15) {
                     self.clients[n].repeat();
                 }
                 self.ask(n).await
             }
-            16 if self.clients.len() < 4 => {
+            16 if self.clients.len() < 6 && self.one_in(3) => {
                 self.refuses();
                 false
             }
-            17 if self.one_in(2) => {
+            17 if self.clients.iter().any(Client::is_answered) => {
                 self.opts_in().await;
                 true
             }
-            18 if self.deliveries.len() < 8 && self.one_in(2) => {
+            18 if self.deliveries.len() < 12 && self.one_in(3) => {
                 self.fan_out().await;
                 true
             }
@@ -242,13 +252,12 @@ impl<'w> Sim<'w> {
         }
     }
 
-    async fn some_worker(&mut self) -> bool {
-        let w = self.below(self.workers.len());
+    async fn takes_a_step(&mut self, w: usize) -> bool {
         if self.workers[w].asleep > 0 {
             self.workers[w].asleep -= 1;
             return false;
         }
-        if self.odds.renews && self.one_in(6) {
+        if self.odds.renews && self.one_in(10) {
             return self.keep(w).await;
         }
         self.work(w).await
@@ -257,7 +266,7 @@ impl<'w> Sim<'w> {
     /// What befalls a worker.
     async fn befalls(&mut self, w: usize) -> bool {
         match self.below(4) {
-            0 if self.odds.crashes => {
+            0 if self.odds.crashes && self.one_in(2) => {
                 self.tell(format!("worker {w} is killed"));
                 let reset = self.one_in(3);
                 self.crash(w, reset);
@@ -270,7 +279,8 @@ impl<'w> Sim<'w> {
                 self.tell(format!("worker {w} is told to stop"));
                 self.workers[w].stop();
             }
-            _ => return self.keep(w).await,
+            3 => return self.keep(w).await,
+            _ => {}
         }
         false
     }
@@ -313,7 +323,9 @@ impl<'w> Sim<'w> {
     }
 
     fn tick(&mut self) {
-        let by = TICKS[self.below(TICKS.len())];
+        // Short ones more often than long ones.
+        let n = self.below(TICKS.len()).min(self.below(TICKS.len()));
+        let by = TICKS[n];
         self.pass(by);
     }
 
@@ -371,7 +383,6 @@ impl<'w> Sim<'w> {
         }
         let rows = self.world.standings().await;
         self.ledger.compare(&rows);
-        self.world.is_whole().await;
     }
 
     /// Lets everything run to its end with nothing in its way: everybody is answered, every delivery ends, and the counts
@@ -386,6 +397,7 @@ impl<'w> Sim<'w> {
                 for _ in 0..6 {
                     self.step += 1;
                     self.ask(n).await;
+                    self.look_at_rows().await;
                 }
             }
         }
@@ -397,7 +409,9 @@ impl<'w> Sim<'w> {
                     while self.relay_reads() {}
                     let idle = self.workers[w].is_idle();
                     // Idle before and after: there is nothing to claim.
-                    if !self.work(w).await || (idle && self.workers[w].is_idle()) {
+                    let worked = self.work(w).await;
+                    self.look_at_rows().await;
+                    if !worked || (idle && self.workers[w].is_idle()) {
                         break;
                     }
                 }
@@ -406,6 +420,7 @@ impl<'w> Sim<'w> {
                 for _ in 0..4 {
                     self.step += 1;
                     self.ask(n).await;
+                    self.look_at_rows().await;
                 }
             }
             self.touched = true;

@@ -53,6 +53,8 @@ struct Seen {
     class: Class,
     person: usize,
     begun: bool,
+    /// Whether the database holds that some outcome is unknown.
+    doubted: bool,
     bodies: Vec<Body>,
     state: String,
 }
@@ -66,7 +68,7 @@ pub(super) struct Ledger {
 impl Ledger {
     pub(super) fn made(&mut self, id: DeliveryId, class: Class, person: usize) {
         let state = "open".to_owned();
-        self.seen.insert(id, Seen { class, person, begun: false, bodies: Vec::new(), state });
+        self.seen.insert(id, Seen { class, person, begun: false, doubted: false, bodies: Vec::new(), state });
     }
 
     pub(super) fn class(&self, id: DeliveryId) -> Class {
@@ -119,7 +121,7 @@ impl Ledger {
     }
 
     /// A body goes out. Returns its number.
-    pub(super) fn body(&mut self, id: DeliveryId, claimed: u32, date: Timestamp, doubted: bool) -> usize {
+    pub(super) fn body(&mut self, id: DeliveryId, claimed: u32, date: Timestamp) -> usize {
         let seen = self.seen.get_mut(&id).unwrap();
         for before in seen.bodies.iter().filter(|body| body.fate != Fate::Refused) {
             assert!(
@@ -127,7 +129,7 @@ impl Ledger {
                 "a second body of {id}, which can be refused, after one that is {:?}",
                 before.fate
             );
-            assert!(doubted, "a second body of {id} and no outcome was unknown");
+            assert!(seen.doubted, "a second body of {id} and no outcome was unknown");
             assert_eq!(before.date, date, "another body of {id} has another date");
         }
         seen.bodies.push(Body { fate: Fate::Open, date, claimed });
@@ -169,6 +171,7 @@ impl Ledger {
             let seen = self.seen.get_mut(&row.id).unwrap();
             let any = |fate: Fate| seen.bodies.iter().any(|body| body.fate == fate);
             assert!(!row.doubted || seen.begun, "{} is in doubt and was never begun", row.id);
+            seen.doubted = row.doubted;
             match row.state.as_str() {
                 "sent" => assert!(any(Fate::Accepted), "{} stands as sent and was not accepted", row.id),
                 "unknown" => assert!(row.doubted, "{} stands as unknown without a doubt", row.id),

@@ -320,6 +320,7 @@ impl Sim<'_> {
 
     async fn give_back(&mut self, w: usize) {
         let token = self.workers[w].returns[0].token;
+        self.dry = false;
         let back: Vec<Job> = self.worker(w).returns.extract_if(.., |job| job.token == token).collect();
         let ids: Vec<DeliveryId> = back.iter().map(|job| job.held.id).collect();
         let done = self.call(rows::give_back(&self.world.app.db, &ids, token)).await;
@@ -338,6 +339,7 @@ impl Sim<'_> {
 
     /// Settles and begins in one transaction; after an error again, and one by one.
     async fn turn(&mut self, w: usize) {
+        self.dry = false;
         let (db, silence) = (&self.world.app.db, self.world.app.settings.relay_silence);
         let worker = self.worker(w);
         if worker.stops {
@@ -508,7 +510,7 @@ impl Sim<'_> {
     fn write_body(&mut self, w: usize, line: LineNo, with_next: bool) {
         let worker = &self.workers[w];
         let job = &worker.begun[0].job;
-        let (id, claimed, date, doubted) = (job.held.id, job.claimed, job.date, job.held.doubted);
+        let (id, claimed, date) = (job.held.id, job.claimed, job.date);
         let next = worker.begun.get(1).filter(|_| with_next).map(|next| (next.job.held.id, next.job.claimed));
         if !self.relay.write(line, &[], self.now) {
             // Nothing arrived, but a write into a closed connection looks like one that did.
@@ -516,7 +518,7 @@ impl Sim<'_> {
             self.broken(w, phase);
             return;
         }
-        let n = self.ledger.body(id, claimed, date, doubted);
+        let n = self.ledger.body(id, claimed, date);
         let mut pieces = vec![Piece::Body(id, n)];
         if let Some((next, claimed)) = next {
             self.ledger.envelope(next, claimed);

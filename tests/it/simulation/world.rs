@@ -46,14 +46,9 @@ pub(super) struct Standing {
     pub(super) id: DeliveryId,
     pub(super) state: String,
     pub(super) doubted: bool,
-}
-
-#[derive(FromQueryResult)]
-struct Sums {
-    homeless: i64,
-    buried: i64,
-    lost: i64,
-    asleep: i64,
+    queued: bool,
+    homeless: bool,
+    active: bool,
 }
 
 impl World {
@@ -138,29 +133,27 @@ impl World {
         self.app.db.clock().advance(by);
     }
 
+    /// How every delivery stands, once it is seen that the tables agree: every token has its lease, nothing final is
+    /// queued and nothing open is not, and claims look at every content of which something is queued.
     pub(super) async fn standings(&self) -> Vec<Standing> {
-        let sql = "SELECT id, state, doubted FROM deliveries";
+        let sql = "SELECT d.id, d.state, d.doubted, q.delivery_id IS NOT NULL AS queued, \
+                   q.token IS NOT NULL AND l.token IS NULL AS homeless, c.active \
+                   FROM deliveries d JOIN contents c ON c.id = d.content_id \
+                   LEFT JOIN queue q ON q.delivery_id = d.id LEFT JOIN leases l ON l.token = q.token";
         let asked = Statement::from_string(self.app.db.backend(), sql);
-        Standing::find_by_statement(asked).all(self.app.db.reads()).await.unwrap()
-    }
-
-    /// What must hold after each step: every token has its lease, nothing final is queued and nothing open is not, and
-    /// claims look at every content of which something is queued.
-    pub(super) async fn is_whole(&self) {
-        let sql = "SELECT (SELECT COUNT(*) FROM queue WHERE token IS NOT NULL \
-                   AND token NOT IN (SELECT token FROM leases)) AS homeless, \
-                   (SELECT COUNT(*) FROM queue q JOIN deliveries d ON d.id = q.delivery_id \
-                   WHERE d.state <> 'open') AS buried, \
-                   (SELECT COUNT(*) FROM deliveries WHERE state = 'open' \
-                   AND id NOT IN (SELECT delivery_id FROM queue)) AS lost, \
-                   (SELECT COUNT(*) FROM contents WHERE NOT active \
-                   AND id IN (SELECT content_id FROM queue)) AS asleep";
-        let asked = Statement::from_string(self.app.db.backend(), sql);
-        let sums = Sums::find_by_statement(asked).one(self.app.db.reads()).await.unwrap().unwrap();
-        assert_eq!(sums.homeless, 0, "a claim without a lease never ends");
-        assert_eq!(sums.buried, 0, "a final delivery is queued");
-        assert_eq!(sums.lost, 0, "an open delivery is in no queue");
-        assert_eq!(sums.asleep, 0, "claims pass over a content of which something is queued");
+        let rows = Standing::find_by_statement(asked).all(self.app.db.reads()).await.unwrap();
+        for row in &rows {
+            assert!(!row.homeless, "{}: a claim without a lease never ends", row.id);
+            assert_eq!(
+                row.queued,
+                row.state == "open",
+                "{} is {} and in the queue or not",
+                row.id,
+                row.state
+            );
+            assert!(row.active || !row.queued, "claims pass over the content of {}, which is queued", row.id);
+        }
+        rows
     }
 
     /// The counts that are kept are those of the rows.
