@@ -179,7 +179,11 @@ impl Db {
                 let opened = Pool::sqlite(url, Bounds { connections, ..WORK }).await;
                 opened.map_err(|error| DbSetupError::Open(in_words(&error)))
             };
-            (open(12).await?, open(4).await?)
+            // Whoever makes the file changes its journal, and SQLite waits for nobody there: one process at a time.
+            let turn = MigrationTurn::sqlite(sqlite_file.as_deref()).await?;
+            let opened = (open(12).await?, open(4).await?);
+            turn.end().await;
+            opened
         } else {
             let pool = Pool::postgres(url, WORK, true).await;
             let pool = match pool {
