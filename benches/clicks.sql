@@ -20,8 +20,5 @@ INSERT INTO suppressions (address_hash, scope_key, scope_kind, brand_id, topic_i
   ON CONFLICT (address_hash, scope_key) DO UPDATE
     SET said = excluded.said, seq = excluded.seq, complaint = excluded.complaint, event_id = excluded.event_id;
 COMMIT;
-SELECT 1 FROM queue WHERE address_hash = :hash AND class IN ('relationship', 'reminder', 'marketing') AND NOT begun LIMIT 1;
-SELECT delivery_id AS id, topic_id, token FROM queue
-  WHERE address_hash = :hash AND class IN ('relationship', 'reminder', 'marketing') AND token IS NOT NULL
-  UNION ALL SELECT delivery_id AS id, topic_id, NULL AS token FROM doubts
-  WHERE address_hash = :hash AND class IN ('relationship', 'reminder', 'marketing') AND until > 1;
+SELECT q.address_hash FROM queue q WHERE q.address_hash = :hash UNION ALL
+  SELECT d.address_hash FROM doubts d WHERE d.address_hash = :hash;

@@ -191,7 +191,7 @@ DROP TABLE deliveries_before;
 // Room on each page for the versions that claim, begin and settle leave, and vacuums that come by number of rows, not
 // by share of a table that is large at noon and empty at night.
 const POSTGRES: &str = "
-ALTER TABLE deliveries SET (fillfactor = 75);
+ALTER TABLE deliveries SET (fillfactor = 60);
 ALTER TABLE queue SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000,
     autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000);
 ALTER TABLE tally SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,

@@ -151,6 +151,9 @@ pub fn mask(address: &str) -> String {
 }
 
 fn folded(local: &str) -> String {
+    if local.is_ascii() {
+        return local.to_ascii_lowercase();
+    }
     // Lower-casing can leave NFC, so normalise again.
     local.to_lowercase().nfc().collect()
 }

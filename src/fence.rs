@@ -5,34 +5,48 @@
 //! up to a bound. `settled` true means that none of them reaches the relay after the answer; `settled` false names
 //! those still open or in doubt. The guarantee ends at the relay.
 //!
-//! **How.** A worker does, in this order, each step committed before the next one starts:
+//! **How.** What is unfinished has a row in `queue`. A worker does, in this order, each step committed before the next
+//! one starts:
 //!
-//! 1. *claim*: the row becomes `sending` under a fresh token;
-//! 2. *read the facts*, in a later statement, and decide;
-//! 3. *begin*: the row is marked, by id and token; without that no byte of the envelope is written;
-//! 4. *hand over*, looking at its lease before the envelope and again before the body;
-//! 5. *settle*, by id and token.
+//! 1. *claim*: rows get a fresh token, and one row of `leases` says how long it is valid and of what;
+//! 2. *begin*: by id and token, rows are marked as begun, and the same statement reads the facts (on SQLite the same
+//!    transaction); nothing is begun whose token is gone;
+//! 3. *decide* by those facts; after a no, not an octet is written, and the row is settled as suppressed;
+//! 4. *hand over*, looking at the lease before the envelope and again before the body;
+//! 5. *settle*, by id and token: the row leaves `queue`, or waits there without a token to be tried again.
 //!
 //! An opt-out does, in this order:
 //!
 //! 1. *record*: the event and what it amounts to, in a transaction that touches no delivery, together with those of
 //!    other people who come at the same time;
 //! 2. *take back* what is queued or not begun (for speed; whatever it skips meets step 2 of a worker);
-//! 3. *look*, in a statement whose snapshot is taken after that commit, for rows that are `sending` in its scope,
-//!    whatever their lease, and wait until each (id, token) found is settled or in doubt;
+//! 3. *look*, in a statement whose snapshot is taken after that commit, for rows of its scope in `queue` that have a
+//!    token, begun or not, whatever their lease, and wait until each (id, token) found is gone or named in `doubts`;
+//!    of several people who were recorded together, first whether `queue` or `doubts` holds anything of theirs at all;
 //! 4. *answer*, naming what the bound cut off and what is in doubt.
 //!
-//! **Why it holds.** Take a hand-over within the scope that begins after the answer. Its worker read the facts after
-//! its claim was committed and found no opt-out, so it read before *record* was committed; so its claim was committed
-//! before *record*, and *look*, which came later, saw the row as `sending` under that token, or already past it. If
-//! it saw it, the opt-out waited until that token was settled, after which that worker writes nothing more, or named
-//! it. If the row was past it, the token was settled before the look. Either way nothing unnamed begins.
+//! **Why it holds.** Take a message within the scope of which an octet is written after the answer. Its worker decided
+//! by facts without the opt-out, so the snapshot *S* in which they were read is older than the commit *R* of *record*.
+//! The claim was committed before *begin* started, so before *S*; and the snapshot *L* of *look* was taken after *R*:
+//! claim < *S* < *R* < *L*. So *L* holds that row under that token, unless it was settled, lost or taken back before:
 //!
-//! **What time does not decide.** A lease that ran out proves nothing about its holder: it may sleep, its bytes may
+//! * *L* holds it: the opt-out waited until the token was gone from the row, or named the delivery.
+//! * It was settled before *L*: a worker settles only after its last octet.
+//! * It was taken back before *L*: that needs a row that is not marked as begun, so *begin* was not committed; when it
+//!   gets the row's lock it finds the token gone and begins nothing. Had *begin* held the lock first, taking back would
+//!   have passed over the row, and *L* would hold it.
+//! * Its claim was lost before *L*: see the next paragraph.
+//!
+//! Either way nothing unnamed is written. It does not matter when facts were read before *begin*, nor how many rows a
+//! claim takes, nor how many are begun at once: each (id, token) is waited for by itself.
+//!
+//! **What time does not decide.** A lease that ran out proves nothing about its holder: it may sleep, its octets may
 //! lie in a buffer. Therefore the look passes over no row for its lease, and a claim that finds an ended lease first
-//! decides the row: not begun, it is queued again, and the sleeper's *begin* will find its token gone; begun, the
-//! outcome is unknown, the row is in doubt until the relay must have hung up on a silent peer, and every opt-out until
-//! then names it, from the very statement that found nothing left to wait for.
+//! decides its rows: not begun, they are queued again, and the sleeper's *begin* will find its token gone; begun, the
+//! outcome is unknown, and the row stands in `doubts` until the relay must have hung up on a silent peer. Every opt-out
+//! until then names it, from the very statement that found nothing left to wait for. The row of a lease goes only when
+//! nothing is held under it: after each of its deliveries was seen to be settled or given back, or none was found under
+//! its token. Otherwise a row would keep a token that nobody ever ends.
 //!
 //! **Order.** Opt-outs and opt-ins of one person take effect in the order in which they are committed under the lock
 //! of the person's address row. Whether an opt-out stands already is read in a statement of its own, once that lock is
@@ -53,11 +67,12 @@ use std::time::Duration;
 
 use sea_orm::{DbErr, RuntimeErr};
 
+use crate::address::AddressHash;
 use crate::app::App;
 use crate::clock::{Instant, Timestamp};
 use crate::db::Db;
 use crate::decision::{Class, Standing};
-use crate::delivery::rows::{Covered, InFlight, Look, look, take_back};
+use crate::delivery::rows::{Covered, InFlight, Look, look, take_back, unfinished_among};
 use crate::id::{DeliveryId, OptEventId, RecipientId};
 use crate::opt_out::rows::{Recorded, Refused, Undone, record_opt_in, record_opt_outs};
 use crate::opt_out::{OptIn, OptOut, Scope, Stood};
@@ -140,8 +155,10 @@ async fn answer(app: &App, asked: &OptOut, arrived: Instant) -> Result<Answer, D
     let bound = arrived.plus(app.settings.opt_out_wait);
     let late = || DbErr::Custom("an opt-out was not confirmed in time".into());
     let recorded = tokio::time::timeout(bound.remaining() + PATIENCE, record(app, asked)).await;
-    let (Refused { recorded, standing }, mut wait) = recorded.unwrap_or_else(|_| Err(late()))?;
-    wait.run(&app.db, bound).await?;
+    let (Refused { recorded, standing, quiet }, mut wait) = recorded.unwrap_or_else(|_| Err(late()))?;
+    if !quiet {
+        wait.run(&app.db, bound).await?;
+    }
     let rest = wait.into_rest();
     let Recorded { id, recorded_at, new, overruled } = recorded;
     Ok(Answer { id, recorded_at, new, overruled, standing, rest })
@@ -211,9 +228,20 @@ async fn record_together(db: Db, asked: Vec<OptOut>) -> Vec<Option<Result<Refuse
 /// Records opt-outs of different people in one transaction.
 async fn record_round(db: &Db, round: &[OptOut]) -> Result<Vec<Refused>, DbErr> {
     let txn = db.begin_opt_outs().await?;
-    let refused = record_opt_outs(&txn, db, round).await?;
+    let mut refused = record_opt_outs(&txn, db, round).await?;
     // What fails from here on may have happened.
     txn.commit().await.map_err(|error| DbErr::Custom(format!("a COMMIT was not answered: {error}")))?;
+    // One look for all of them. Whoever has nothing under way, as most people, is answered by it; each of the others takes
+    // back and looks for itself.
+    let people: Vec<AddressHash> = round.iter().map(|one| one.address_hash.clone()).collect();
+    match unfinished_among(db, &people).await {
+        Ok(busy) => {
+            for (one, person) in refused.iter_mut().zip(&people) {
+                one.quiet = !busy.contains(person);
+            }
+        }
+        Err(error) => tracing::debug!(%error, "those who opted out together are looked for one by one"),
+    }
     Ok(refused)
 }
 
@@ -246,7 +274,7 @@ pub async fn opt_in(app: &App, asked: &OptIn) -> Result<Recorded, DbErr> {
 /// As [`opt_in`].
 pub async fn undo(
     app: &App,
-    hash: &crate::address::AddressHash,
+    hash: &AddressHash,
     delivery: DeliveryId,
     keep: &[Scope],
     actor: &str,
@@ -420,7 +448,6 @@ impl Wait {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::address::AddressHash;
     use crate::id::{BrandId, TopicId};
     use crate::opt_out::Channel;
 

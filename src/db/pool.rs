@@ -95,6 +95,8 @@ impl Pool {
             // A plan made while a table was small stays when it is large: none may read a table from end to end.
             ("enable_seqscan", "off"),
             ("jit", "off"),
+            // Planning the statement of a turn takes longer than running it.
+            ("plan_cache_mode", "force_generic_plan"),
         ]);
         let pool = bounded::<Postgres>(bounds);
         let pool = if at_once { pool.connect_with(options).await? } else { pool.connect_lazy_with(options) };

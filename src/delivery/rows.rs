@@ -23,10 +23,10 @@ mod view;
 
 use sea_orm::DbBackend;
 
-pub use claim::{Ask, Claimed, Lane, Trail, claim, claimed_by, give_back, load, release, renew};
+pub use claim::{Ask, Claimed, Lane, Trail, claim, claimed_by, end_lease, give_back, load, release, renew};
 pub use enqueue::{cancel_some, enqueue, expire_some, retry_failed};
 pub use fan_out::enqueue_selected;
-pub use look::{Covered, InFlight, Look, look, take_back};
+pub use look::{Covered, InFlight, Look, look, take_back, unfinished_among};
 pub use mailing::{Mailing, delete_some, move_deadline};
 pub use single::{Single, SingleError, accept, data_of, forecast, rehearse};
 pub use tally::{Depth, counts, depths, is_settled, suppressed_by};

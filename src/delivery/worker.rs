@@ -29,7 +29,7 @@ pub use self::breaker::note_reachable;
 use self::berths::Berths;
 use self::breaker::Breaker;
 use self::claims::{Claim, Claims, Job, Pace};
-use self::clerk::{Clerk, Counter};
+use self::clerk::Clerk;
 use self::desk::Desk;
 use self::gate::Gate;
 use self::outbox::Outbox;
@@ -51,7 +51,7 @@ struct Worker {
     relay: Relay,
     connections: usize,
     outbox: Outbox,
-    claims: Claims,
+    claims: Arc<Claims>,
     desk: Desk,
     clerk: Clerk,
     breaker: Breaker,
@@ -73,7 +73,14 @@ impl Worker {
             of.entry(job.claim.token).or_default().push(job.held.id);
         }
         for (token, ids) in of {
-            if let Err(error) = rows::give_back(&self.app.db, &ids, token).await {
+            self.give_back_ids(token, &ids).await;
+        }
+    }
+
+    async fn give_back_ids(&self, token: LeaseToken, ids: &[DeliveryId]) {
+        match rows::give_back(&self.app.db, ids, token).await {
+            Ok(given) => self.claims.let_go(token, given),
+            Err(error) => {
                 tracing::warn!(deliveries = ids.len(), %error, "could not give back; the lease will end");
             }
         }
@@ -96,19 +103,15 @@ impl Worker {
 /// Works until `stop`; then finishes what is in flight, gives the rest back and returns.
 pub async fn run(app: App, relay: Relay, stop: CancellationToken) {
     let connections = usize::from(app.settings.worker_connections.max(1));
-    let (clerk, counter) = Clerk::new(app.db.clone(), app.settings.relay_silence);
-    let clerks = TaskTracker::new();
-    for _ in 0..Counter::clerks(&app.db) {
-        clerks.spawn(counter.share().run());
-    }
-    drop(counter);
-    clerks.close();
+    let claims = Arc::<Claims>::default();
+    let (clerk, counter) = Clerk::new(app.db.clone(), claims.clone(), app.settings.relay_silence);
+    let counter = tokio::spawn(counter.run());
     let plan = Plan::new(&app.settings.limits);
     let worker = Arc::new(Worker {
         relay,
         connections,
         outbox: Outbox::default(),
-        claims: Claims::default(),
+        claims,
         desk: Desk::new(app.clone()),
         clerk,
         breaker: Breaker::default(),
@@ -145,7 +148,9 @@ pub async fn run(app: App, relay: Relay, stop: CancellationToken) {
     done.cancel();
     keepers.wait().await;
     drop(worker);
-    clerks.wait().await;
+    if let Err(error) = counter.await {
+        tracing::error!(%error, "the clerk did not come to its end");
+    }
 }
 
 async fn beat(app: App, done: CancellationToken) {

@@ -1,6 +1,6 @@
 //! Holds the house: which module may use which, which file may do what, how long things may become.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -361,6 +361,41 @@ fn the_documents_name_what_there_is() {
         }
     }
     none("a document names what is not there", missing);
+}
+
+/// Every `tidings_…` in a text that is a metric's name.
+fn metrics_in(text: &str) -> BTreeSet<String> {
+    let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
+    let names = text.match_indices("tidings_").map(|(at, _)| {
+        let rest = &text[at..];
+        let name = &rest[..rest.find(|c| !is_name(c)).unwrap_or(rest.len())];
+        name.strip_suffix("_bucket").unwrap_or(name).to_owned()
+    });
+    names.collect()
+}
+
+#[test]
+fn the_dashboard_shows_every_metric_and_none_besides() {
+    let dashboard = fs::read_to_string(source().join("grafana.json")).unwrap();
+    let parsed: serde_json::Value = serde_json::from_str(&dashboard).unwrap();
+    let panels = parsed["panels"].as_array().unwrap();
+    assert!(
+        panels.iter().all(|panel| panel["type"] == "row" || !panel["targets"].as_array().unwrap().is_empty())
+    );
+    let mut counted = BTreeSet::new();
+    let mut files = Vec::new();
+    files_below(&source().join("src"), "rs", &mut files);
+    for file in files {
+        let text = fs::read_to_string(file).unwrap();
+        for kind in ["counter!(", "gauge!(", "histogram!("] {
+            for (at, _) in text.match_indices(kind) {
+                let name = text[at..].split('"').nth(1).unwrap();
+                counted.insert(name.to_owned());
+            }
+        }
+    }
+    assert!(counted.len() > 15, "{counted:?}");
+    assert_eq!(metrics_in(&dashboard), counted);
 }
 
 /// The requirements of standards, providers and law that concern mail and pages: a letter, and how many there are.

@@ -1,5 +1,7 @@
 //! What the fence does to deliveries: taking back what has not begun, and looking for what has.
 
+use std::collections::HashSet;
+
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, FromQueryResult, Statement, Value};
 
 use super::tally::Moves;
@@ -91,6 +93,28 @@ pub async fn look(db: &Db, covered: &Covered) -> Result<Look, DbErr> {
         if row.token.is_some() { found.sending.push(one) } else { found.in_doubt.push(one) }
     }
     Ok(found)
+}
+
+/// Those of these people of whom anything at all is unfinished or in doubt, in one statement with a snapshot of its own on
+/// the primary. Of the others a [`look`] would find nothing.
+///
+/// # Errors
+/// The database's own.
+pub async fn unfinished_among(db: &Db, people: &[AddressHash]) -> Result<HashSet<AddressHash>, DbErr> {
+    let mut list = List::new([("address_hash", Kind::Bytes)]);
+    for hash in people {
+        list.push([hash.0.clone().into()]);
+    }
+    let mut values = Vec::new();
+    let queued = list.relation(db.backend(), "l", &mut values);
+    let doubted = list.relation(db.backend(), "m", &mut values);
+    let sql = format!(
+        "SELECT l.address_hash FROM {queued} JOIN queue q ON q.address_hash = l.address_hash UNION ALL \
+         SELECT m.address_hash FROM {doubted} JOIN doubts d ON d.address_hash = m.address_hash"
+    );
+    let statement = Statement::from_sql_and_values(db.backend(), sql, values);
+    let rows = db.opt_out_reads().query_all_raw(statement).await?;
+    rows.iter().map(|row| Ok(AddressHash(row.try_get("", "address_hash")?))).collect()
 }
 
 #[derive(FromQueryResult)]

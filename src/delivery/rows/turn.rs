@@ -14,7 +14,7 @@ use crate::db::{Db, Kind, List, Write};
 use crate::decision::{Facts, Reason};
 use crate::delivery::State;
 use crate::id::{AttemptId, DeliveryId, LeaseToken};
-use crate::opt_out::rows::{FACTS, FACTS_OF_P, scope_keys, to_facts};
+use crate::opt_out::rows::{FACTS, facts_of_p, scope_keys, to_facts};
 
 /// How a claim ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -331,7 +331,7 @@ fn begin_list(beginnings: &[Beginning]) -> List<3> {
     list
 }
 
-/// Whose facts are wanted about which topics: see [`FACTS_OF_P`].
+/// Whose facts are wanted about which topics: see [`facts_of_p`].
 fn facts_list(beginnings: &[Beginning]) -> List<5> {
     let mut list = List::new([
         ("id", Kind::Uuid),
@@ -376,7 +376,7 @@ async fn begin_on(
     // A statement of its own: its snapshot is later than the commit of every claim that is begun here.
     let mut values = Vec::new();
     let people = facts_list(&wanted).relation(db.backend(), "p", &mut values);
-    let sql = format!("SELECT p.id, {FACTS} FROM {people} {FACTS_OF_P}");
+    let sql = format!("SELECT p.id, {FACTS} FROM {people} {}", facts_of_p(db.backend()));
     let rows = txn.query_all_raw(Statement::from_sql_and_values(db.backend(), sql, values)).await?;
     rows.iter().map(fact).collect()
 }
@@ -423,11 +423,12 @@ async fn turn_at_once(db: &Db, settlings: &[Settling], beginnings: &[Beginning])
          CROSS JOIN (VALUES ('sending', -1), ('sent', 1)) AS w (word, sign) ORDER BY g.content_id, w.word {ADD}), \
          begun AS ({begin}), \
          known AS (SELECT p.id AS known_id, {FACTS} FROM (SELECT f.* FROM {people} \
-         JOIN begun ON begun.delivery_id = f.id) AS p {FACTS_OF_P}) \
+         JOIN begun ON begun.delivery_id = f.id) AS p {facts}) \
          SELECT g.settled, known.known_id AS id, known.* \
          FROM (SELECT COUNT(*) AS settled FROM gone) AS g LEFT JOIN known ON TRUE",
         shard = shard_of_turns(DbBackend::Postgres),
         begin = begin_sql(db, &begins),
+        facts = facts_of_p(DbBackend::Postgres),
     );
     let rows = db.at_once(Statement::from_sql_and_values(DbBackend::Postgres, sql, values)).await?;
     let mut turn = Turn::default();

@@ -1,14 +1,15 @@
 //! The clerk: what the connections of a worker want settled and begun, committed together.
 //!
-//! While one transaction is under way the next one gathers, so that the busier it is the fewer commits a message takes. A
-//! connection waits for its answer, so it never has more than two deliveries that are begun and not settled.
+//! While one transaction is under way the next one gathers, so that the busier it is the fewer commits a message takes:
+//! more than one at a time would only make each smaller.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
+use super::claims::Claims;
 use crate::clock::Instant;
 use crate::db::Db;
 use crate::decision::Facts;
@@ -38,16 +39,17 @@ pub(super) struct Clerk(mpsc::UnboundedSender<Request>);
 
 /// Takes the requests.
 pub(super) struct Counter {
-    requests: Arc<Mutex<mpsc::UnboundedReceiver<Request>>>,
+    requests: mpsc::UnboundedReceiver<Request>,
     db: Db,
+    claims: Arc<Claims>,
     silence: Duration,
 }
 
 impl Clerk {
     /// A clerk, and the counter behind which it works.
-    pub(super) fn new(db: Db, silence: Duration) -> (Self, Counter) {
+    pub(super) fn new(db: Db, claims: Arc<Claims>, silence: Duration) -> (Self, Counter) {
         let (sender, receiver) = mpsc::unbounded_channel();
-        (Self(sender), Counter { requests: Arc::new(Mutex::new(receiver)), db, silence })
+        (Self(sender), Counter { requests: receiver, db, claims, silence })
     }
 
     /// Settles and begins, in this order; what was begun comes back with its facts. When the database does not answer for long, nothing is begun, and what was not
@@ -64,34 +66,15 @@ impl Clerk {
 }
 
 impl Counter {
-    /// As many clerks as this database serves well at once.
-    pub(super) fn clerks(db: &Db) -> usize {
-        if db.backend() == sea_orm::DbBackend::Postgres { 2 } else { 1 }
-    }
-
-    /// Another place at the same counter.
-    pub(super) fn share(&self) -> Self {
-        Self { requests: self.requests.clone(), db: self.db.clone(), silence: self.silence }
-    }
-
     /// Works until every [`Clerk`] is dropped.
-    pub(super) async fn run(self) {
-        loop {
-            let mut requests = Vec::new();
-            {
-                let mut queue = self.requests.lock().await;
-                match queue.recv().await {
-                    Some(request) => requests.push(request),
-                    None => return,
-                }
-                // Those who are about to ask get the chance to share the commit.
-                tokio::task::yield_now().await;
-                while requests.len() < AT_ONCE {
-                    match queue.try_recv() {
-                        Ok(request) => requests.push(request),
-                        Err(_) => break,
-                    }
-                }
+    pub(super) async fn run(mut self) {
+        while let Some(first) = self.requests.recv().await {
+            let mut requests = vec![first];
+            // Those who are about to ask get the chance to share the commit.
+            tokio::task::yield_now().await;
+            while requests.len() < AT_ONCE {
+                let Ok(request) = self.requests.try_recv() else { break };
+                requests.push(request);
             }
             self.serve(requests).await;
         }
@@ -122,9 +105,11 @@ impl Counter {
         loop {
             match rows::turn(&self.db, &settlings, &beginnings, self.silence).await {
                 Ok(turn) => {
-                    if turn.settled < settlings.len() {
-                        let missing = settlings.len() - turn.settled;
+                    let missing = settlings.len() - turn.settled;
+                    if missing > 0 {
                         tracing::warn!(missing, "claims were gone before they were settled");
+                    } else {
+                        settlings.iter().for_each(|one| self.claims.let_go(one.token, 1));
                     }
                     begun.extend(turn.begun);
                     return begun;

@@ -1,5 +1,5 @@
-//! One connection's life: at most two deliveries are begun and not settled, the one being handed over and the one whose
-//! envelope rides on its body.
+//! One connection's life. At most three deliveries are begun and not settled: the one that is handed over, the one whose
+//! envelope rides on its body, and either the one before, until its commit, or the one after, begun in the same commit.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -38,7 +38,13 @@ impl Begun {
 
 /// Works until nothing more comes.
 pub(super) async fn run(worker: Arc<Worker>, stop: CancellationToken) {
-    let mut hand = Hand { worker, stop, berth: None, connection: None, begun: Vec::with_capacity(2) };
+    let mut hand = Hand {
+        post: Post { worker, stop, berth: None },
+        connection: None,
+        begun: Vec::with_capacity(3),
+        ready: Vec::new(),
+        ended: Vec::new(),
+    };
     loop {
         let work = AssertUnwindSafe(hand.work()).catch_unwind();
         match work.await {
@@ -51,17 +57,20 @@ pub(super) async fn run(worker: Arc<Worker>, stop: CancellationToken) {
             }
         }
     }
+    hand.put_back().await;
     hand.hang_up().await;
 }
 
 struct Hand {
-    worker: Arc<Worker>,
-    stop: CancellationToken,
-    /// What a connection needs to be open.
-    berth: Option<Berth>,
+    post: Post,
     connection: Option<Connection>,
-    /// In the order in which they go out; never more than two.
+    /// In the order in which they go out: the one that is handed over, the one whose envelope rides on its body, and the
+    /// one that was begun meanwhile.
     begun: Vec<Begun>,
+    /// What is begun next.
+    ready: Vec<Parcel>,
+    /// What came to its end and is settled next.
+    ended: Vec<Settling>,
 }
 
 impl Hand {
@@ -75,6 +84,7 @@ impl Hand {
                 continue;
             }
             if self.connection.is_none() {
+                self.settle().await;
                 self.connect().await;
                 continue;
             }
@@ -84,66 +94,211 @@ impl Hand {
 
     /// Waits for something to do and begins it. Says no once nothing more comes.
     async fn start(&mut self) -> bool {
-        if self.berth.is_none() {
-            self.berth = self.worker.berths.take(&self.stop).await;
-            if self.berth.is_none() {
+        if self.ready.is_empty() {
+            self.settle().await;
+        }
+        if self.post.berth.is_none() {
+            self.post.berth = self.post.worker.berths.take(&self.post.stop).await;
+            if self.post.berth.is_none() {
                 return false;
             }
         }
-        let taken = tokio::time::timeout(IDLE, self.worker.outbox.take()).await;
-        let job = match taken {
-            Ok(Some(job)) => job,
-            Ok(None) => return false,
-            Err(_idle) => {
-                self.hang_up().await;
-                self.berth = None;
-                return true;
-            }
-        };
-        let mut ends = Vec::new();
-        let parcels: Vec<Parcel> = self.make(job, &mut ends).await.into_iter().collect();
-        self.turn(ends, parcels).await;
+        let worker = &self.post.worker;
+        if self.ready.is_empty() {
+            let taken = tokio::time::timeout(IDLE, worker.outbox.take()).await;
+            let job = match taken {
+                Ok(Some(job)) => job,
+                Ok(None) => return false,
+                Err(_idle) => {
+                    self.hang_up().await;
+                    self.post.berth = None;
+                    return true;
+                }
+            };
+            self.ready.extend(make(worker, job, &mut self.ended).await);
+            let room = self.depth().saturating_sub(self.ready.len());
+            self.ready.extend(prepare(&self.post.worker, room, &mut self.ended).await);
+        }
+        let (ends, parcels) = (std::mem::take(&mut self.ended), std::mem::take(&mut self.ready));
+        self.begun = self.post.turn(ends, parcels).await;
         true
     }
 
-    /// What can go next without waiting: taken and made ready while the relay is thinking.
-    async fn prepare(worker: &Worker, room: usize, ends: &mut Vec<Settling>) -> Vec<Parcel> {
-        let mut parcels = Vec::new();
-        while parcels.len() < room {
-            let Some(job) = worker.outbox.take_now() else { break };
-            parcels.extend(make(worker, job, ends).await);
+    /// How many are with the relay: two where the envelope of one rides on the body of the other.
+    fn depth(&self) -> usize {
+        if self.connection.as_ref().is_some_and(Connection::pipelines) { 2 } else { 1 }
+    }
+
+    /// Settles what ended.
+    async fn settle(&mut self) {
+        self.post.turn(std::mem::take(&mut self.ended), Vec::new()).await;
+    }
+
+    /// Lets go of all that is not begun.
+    async fn put_back(&mut self) {
+        let ready = std::mem::take(&mut self.ready);
+        self.post.worker.give_back(ready.into_iter().map(|parcel| parcel.job).collect()).await;
+        self.settle().await;
+    }
+
+    /// Opens a connection, or lets what was begun wait: not an octet of it was written.
+    async fn connect(&mut self) {
+        let worker = self.post.worker.clone();
+        match worker.relay.connect().await {
+            Ok(open) => {
+                worker.breaker.succeeded();
+                self.connection = Some(open);
+                let before = std::mem::take(&mut self.begun);
+                self.begun = self.post.ask_again(before).await;
+            }
+            Err(outcome) => {
+                worker.breaker.failed();
+                tracing::warn!(outcome = name(&outcome), "the relay cannot be reached");
+                let unsent = std::mem::take(&mut self.begun);
+                self.withdraw(unsent);
+                self.put_back().await;
+                worker.give_back(worker.outbox.empty()).await;
+            }
         }
-        parcels
     }
 
-    async fn make(&self, job: Job, ends: &mut Vec<Settling>) -> Option<Parcel> {
-        make(&self.worker, job, ends).await
+    /// Lets what was begun wait: not an octet of it was written, or the connection was closed before its body.
+    fn withdraw(&mut self, unsent: Vec<Begun>) {
+        self.ended.extend(unsent.into_iter().map(|one| Settling {
+            token: one.clearance.token(),
+            held: one.parcel.job.held,
+            fate: Fate::Again(Duration::ZERO),
+            attempt: None,
+        }));
     }
 
+    /// Leaves the connection to others when it is recalled, and lets wait what goes where nothing may go any more since it
+    /// was begun, unless its envelope is out.
+    async fn give_way(&mut self) {
+        if self.post.berth.as_ref().is_some_and(Berth::is_recalled) {
+            self.hang_up().await;
+            self.post.berth = None;
+            let unsent = std::mem::take(&mut self.begun);
+            self.withdraw(unsent);
+            self.put_back().await;
+            return;
+        }
+        let out = self.connection.as_ref().and_then(Connection::announced);
+        let gate = &self.post.worker.gate;
+        if gate.is_open() {
+            return;
+        }
+        let (unsent, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.begun)
+            .into_iter()
+            .partition(|one| out != Some(one.clearance.delivery()) && gate.is_shut(one.parcel.domain()));
+        self.begun = kept;
+        if !unsent.is_empty() {
+            self.withdraw(unsent);
+            self.settle().await;
+        }
+    }
+
+    /// Hands the first one over, with the envelope of the second. Meanwhile what came before is settled and what comes
+    /// after the two is begun, in one commit, and what comes after that is made ready: so a relay that is slow to answer
+    /// waits for nothing of ours, and while it is quick the processors do.
+    async fn hand_over(&mut self) {
+        let (depth, worker) = (self.depth(), self.post.worker.clone());
+        let (Some(connection), Some(this)) = (&mut self.connection, self.begun.first()) else { return };
+        let room = (depth + 1).saturating_sub(self.begun.len()).min(self.ready.len());
+        let parcels: Vec<Parcel> = self.ready.drain(..room).collect();
+        let after = self.begun.len() - 1 + parcels.len() + self.ready.len();
+        let room = if self.post.stop.is_cancelled() { 0 } else { (depth + 1).saturating_sub(after) };
+        let span = tracing::info_span!("delivery", id = %this.parcel.job.held.id, class = %this.parcel.job.held.class);
+        let next = self.begun.get(1).map(Begun::to_relay);
+        let turning = self.post.turn(std::mem::take(&mut self.ended), parcels);
+        let sending = connection.hand_over(this.to_relay(), next).instrument(span.clone());
+        let preparing = prepare(&worker, room, &mut self.ended);
+        let (more, outcome, ready) = futures_util::join!(turning, sending, preparing);
+        self.begun.extend(more);
+        self.ready.extend(ready);
+        let stale = connection.is_stale();
+        if !connection.is_open() {
+            self.connection = None;
+        }
+        if stale {
+            // It counts as no attempt: the same goes over a new connection at once.
+            return;
+        }
+        let this = self.begun.remove(0);
+        span.in_scope(|| {
+            tracing::debug!(outcome = name(&outcome), code = code(&outcome), "handed over");
+        });
+        worker.pace.count();
+        count(&outcome, &this);
+        // Before anything else is handed over: what says to stay away counts at once.
+        let heard = worker.gate.listen(this.parcel.domain(), &outcome);
+        self.ended.push(worker.settling(this.parcel.job, &outcome));
+        worker.gate.report(&worker.app.db, heard).await;
+    }
+
+    async fn hang_up(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            connection.quit().await;
+        }
+    }
+}
+
+/// What a connection asks of the clerk, and by what right it hands over.
+struct Post {
+    worker: Arc<Worker>,
+    stop: CancellationToken,
+    /// What a connection needs to be open.
+    berth: Option<Berth>,
+}
+
+impl Post {
     /// Settles, and begins as many of these as the decision lets go.
-    async fn turn(&mut self, mut settlings: Vec<Settling>, mut parcels: Vec<Parcel>) {
+    async fn turn(&self, mut settlings: Vec<Settling>, mut parcels: Vec<Parcel>) -> Vec<Begun> {
+        let mut begun = Vec::with_capacity(parcels.len());
         while !(settlings.is_empty() && parcels.is_empty()) {
             if self.stop.is_cancelled() {
                 self.worker.give_back(parcels.drain(..).map(|parcel| parcel.job).collect()).await;
             }
-            let parcels_now = self.worker.still_admitted(std::mem::take(&mut parcels)).await;
-            let beginnings = parcels_now.iter().map(beginning).collect();
-            let begun = self.worker.clerk.turn(std::mem::take(&mut settlings), beginnings).await;
-            for parcel in parcels_now {
-                match begun.get(&parcel.job.held.id) {
-                    Some(facts) => settlings.extend(self.judge(parcel, facts)),
-                    None => {
-                        tracing::debug!(delivery = %parcel.job.held.id, "taken back before it began");
-                        // When it was not, its campaign was held or its time is over: then nobody keeps it here.
-                        self.worker.give_back(vec![parcel.job]).await;
-                    }
+            let wanted = self.worker.still_admitted(std::mem::take(&mut parcels)).await;
+            let beginnings = wanted.iter().map(beginning).collect();
+            let facts = self.worker.clerk.turn(std::mem::take(&mut settlings), beginnings).await;
+            for parcel in wanted {
+                let Some(facts) = facts.get(&parcel.job.held.id) else {
+                    tracing::debug!(delivery = %parcel.job.held.id, "taken back before it began");
+                    // When it was not, its campaign was held or its time is over: then nobody keeps it here.
+                    self.worker.give_back(vec![parcel.job]).await;
+                    continue;
+                };
+                match self.judge(parcel, facts) {
+                    Ok(one) => begun.push(one),
+                    Err(end) => settlings.push(end),
                 }
             }
         }
+        begun
+    }
+
+    /// Asks again about what was begun. Opening a connection may have taken long: what counts is what is known now.
+    async fn ask_again(&self, before: Vec<Begun>) -> Vec<Begun> {
+        let beginnings = before.iter().map(|one| beginning(&one.parcel)).collect();
+        let facts = self.worker.clerk.turn(Vec::new(), beginnings).await;
+        let (mut begun, mut ends) = (Vec::with_capacity(before.len()), Vec::new());
+        for one in before {
+            let Some(facts) = facts.get(&one.parcel.job.held.id) else {
+                tracing::warn!("a claim was gone before its delivery could be handed over");
+                continue;
+            };
+            match self.judge(one.parcel, facts) {
+                Ok(one) => begun.push(one),
+                Err(end) => ends.push(end),
+            }
+        }
+        self.turn(ends, Vec::new()).await;
+        begun
     }
 
     /// Decides about what was begun, with the facts as they were then.
-    fn judge(&mut self, parcel: Parcel, facts: &Facts) -> Option<Settling> {
+    fn judge(&self, parcel: Parcel, facts: &Facts) -> Result<Begun, Settling> {
         let job = &parcel.job;
         let (delivery, token) = (job.held.id, job.claim.token);
         let lease = Lease { delivery, token, until: job.claim.until.clone() };
@@ -153,126 +308,24 @@ impl Hand {
                     Some(until) => clearance.and_until(until.clone()),
                     None => clearance,
                 };
-                let in_hand = self.worker.app.under_way.delivery();
-                self.begun.push(Begun { parcel, clearance, _in_hand: in_hand });
-                None
+                Ok(Begun { parcel, clearance, _in_hand: self.worker.app.under_way.delivery() })
             }
             Err(reason) => {
-                Some(Settling { held: parcel.job.held, token, fate: Fate::Suppressed(reason), attempt: None })
+                let fate = Fate::Suppressed(reason);
+                Err(Settling { held: parcel.job.held, token, fate, attempt: None })
             }
         }
     }
+}
 
-    /// Opens a connection, or lets what was begun wait: not an octet of it was written.
-    async fn connect(&mut self) {
-        let worker = self.worker.clone();
-        match worker.relay.connect().await {
-            Ok(open) => {
-                worker.breaker.succeeded();
-                self.connection = Some(open);
-                self.ask_again().await;
-            }
-            Err(outcome) => {
-                worker.breaker.failed();
-                tracing::warn!(outcome = name(&outcome), "the relay cannot be reached");
-                let unsent = std::mem::take(&mut self.begun);
-                self.withdraw(unsent).await;
-                worker.give_back(worker.outbox.empty()).await;
-            }
-        }
+/// What can go next without waiting, made ready.
+async fn prepare(worker: &Worker, room: usize, ends: &mut Vec<Settling>) -> Vec<Parcel> {
+    let mut parcels = Vec::new();
+    while parcels.len() < room {
+        let Some(job) = worker.outbox.take_now() else { break };
+        parcels.extend(make(worker, job, ends).await);
     }
-
-    /// Opening a connection may have taken long: what counts is what is known now.
-    async fn ask_again(&mut self) {
-        let before = std::mem::take(&mut self.begun);
-        let beginnings = before.iter().map(|one| beginning(&one.parcel)).collect();
-        let facts = self.worker.clerk.turn(Vec::new(), beginnings).await;
-        let mut settlings = Vec::new();
-        for one in before {
-            match facts.get(&one.parcel.job.held.id) {
-                Some(facts) => settlings.extend(self.judge(one.parcel, facts)),
-                None => tracing::warn!("a claim was gone before its delivery could be handed over"),
-            }
-        }
-        self.turn(settlings, Vec::new()).await;
-    }
-
-    /// Lets what was begun wait: not an octet of it was written, or the connection was closed before its body.
-    async fn withdraw(&mut self, unsent: Vec<Begun>) {
-        let settlings = unsent.into_iter().map(|one| Settling {
-            token: one.clearance.token(),
-            held: one.parcel.job.held,
-            fate: Fate::Again(Duration::ZERO),
-            attempt: None,
-        });
-        self.turn(settlings.collect(), Vec::new()).await;
-    }
-
-    /// Leaves the connection to others when it is recalled, and lets wait what goes where nothing may go any more since it
-    /// was begun, unless its envelope is out.
-    async fn give_way(&mut self) {
-        if self.berth.as_ref().is_some_and(Berth::is_recalled) {
-            self.hang_up().await;
-            self.berth = None;
-            let unsent = std::mem::take(&mut self.begun);
-            self.withdraw(unsent).await;
-            return;
-        }
-        let out = self.connection.as_ref().and_then(Connection::announced);
-        let gate = &self.worker.gate;
-        if gate.is_open() {
-            return;
-        }
-        let (unsent, kept) = std::mem::take(&mut self.begun)
-            .into_iter()
-            .partition(|one| out != Some(one.clearance.delivery()) && gate.is_shut(one.parcel.domain()));
-        self.begun = kept;
-        self.withdraw(unsent).await;
-    }
-
-    /// Hands the first one over, with the envelope of the second; settles, and begins what comes next.
-    async fn hand_over(&mut self) {
-        let worker = self.worker.clone();
-        let (Some(connection), Some(this)) = (&mut self.connection, self.begun.first()) else { return };
-        let depth = if connection.pipelines() { 2 } else { 1 };
-        let room =
-            if self.stop.is_cancelled() { 0 } else { (depth + 1_usize).saturating_sub(self.begun.len()) };
-        let next = self.begun.get(1).map(Begun::to_relay);
-        let span = tracing::info_span!("delivery", id = %this.parcel.job.held.id, class = %this.parcel.job.held.class);
-        let mut ends = Vec::new();
-        let (outcome, parcels) = {
-            let sending = connection.hand_over(this.to_relay(), next).instrument(span.clone());
-            let preparing = Self::prepare(&worker, room.min(depth), &mut ends);
-            futures_util::join!(sending, preparing)
-        };
-        let stale = connection.is_stale();
-        if !connection.is_open() {
-            self.connection = None;
-        }
-        if stale {
-            // It counts as no attempt: the same goes over a new connection at once.
-            self.turn(ends, Vec::new()).await;
-            worker.give_back(parcels.into_iter().map(|parcel| parcel.job).collect()).await;
-            return;
-        }
-        let this = self.begun.remove(0);
-        span.in_scope(|| {
-            tracing::debug!(outcome = name(&outcome), code = code(&outcome), "handed over");
-        });
-        worker.pace.count();
-        count(&outcome, &this);
-        // Before anything else is begun: what says to stay away counts at once.
-        let heard = worker.gate.listen(this.parcel.domain(), &outcome);
-        ends.push(worker.settling(this.parcel.job, &outcome));
-        self.turn(ends, parcels).await;
-        worker.gate.report(&worker.app.db, heard).await;
-    }
-
-    async fn hang_up(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            connection.quit().await;
-        }
-    }
+    parcels
 }
 
 /// Makes the message of a job, or ends it here.

@@ -51,7 +51,8 @@ pub async fn facts_of(
         "$1 AS topic_id, $2 AS brand_key, $3 AS topic_key"
     };
     let sql = format!(
-        "SELECT p.address_hash, {FACTS} FROM (SELECT l.address_hash, {keys} FROM {people}) AS p {FACTS_OF_P}"
+        "SELECT p.address_hash, {FACTS} FROM (SELECT l.address_hash, {keys} FROM {people}) AS p {}",
+        facts_of_p(backend)
     );
     let rows = on.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
     rows.iter().map(|row| Ok((AddressHash(row.try_get("", "address_hash")?), to_facts(row)?))).collect()
@@ -84,7 +85,7 @@ pub fn scope_keys(brand: BrandId, topic: TopicId) -> (String, String) {
     (format!("brand:{brand}"), format!("topic:{topic}"))
 }
 
-/// What [`to_facts`] reads, in a SELECT that joins [`FACTS_OF_P`].
+/// What [`to_facts`] reads, in a SELECT that joins [`facts_of_p`].
 pub const FACTS: &str = "r.standing, m.customer, t.customers_keep, t.consent, \
     a.failures, a.first_failed_at, a.last_failed_at, \
     sa.said AS all_said, sa.seq AS all_seq, sa.complaint AS all_complaint, \
@@ -93,13 +94,28 @@ pub const FACTS: &str = "r.standing, m.customer, t.customers_keep, t.consent, \
 
 /// Where the facts of a relation `p (address_hash, topic_id, brand_key, topic_key)` are found. Who never said anything and
 /// never failed has no row in `addresses`, and then none in `suppressions`.
-pub const FACTS_OF_P: &str = "JOIN topics t ON t.id = p.topic_id \
-    LEFT JOIN recipients r ON r.address_hash = p.address_hash \
-    LEFT JOIN recipient_brands m ON m.recipient_id = r.id AND m.brand_id = t.brand_id \
-    LEFT JOIN addresses a ON a.address_hash = p.address_hash \
-    LEFT JOIN suppressions sa ON sa.address_hash = a.address_hash AND sa.scope_key = 'all' \
-    LEFT JOIN suppressions sb ON sb.address_hash = a.address_hash AND sb.scope_key = p.brand_key \
-    LEFT JOIN suppressions st ON st.address_hash = a.address_hash AND st.scope_key = p.topic_key";
+pub fn facts_of_p(backend: DbBackend) -> String {
+    let stood = |name: &str, scope: &str| {
+        let of = |s: &str| format!("{s}.address_hash = a.address_hash AND {s}.scope_key = {scope}");
+        if backend == DbBackend::Postgres {
+            // LIMIT keeps it a look-up by both. A plan made while the table was empty would else read all of a scope, and
+            // be kept until the table is analyzed, while somebody imports a million refusals.
+            let row = format!("SELECT * FROM suppressions s WHERE {} LIMIT 1", of("s"));
+            format!("LEFT JOIN LATERAL ({row}) AS {name} ON TRUE")
+        } else {
+            format!("LEFT JOIN suppressions AS {name} ON {}", of(name))
+        }
+    };
+    format!(
+        "JOIN topics t ON t.id = p.topic_id \
+         LEFT JOIN recipients r ON r.address_hash = p.address_hash \
+         LEFT JOIN recipient_brands m ON m.recipient_id = r.id AND m.brand_id = t.brand_id \
+         LEFT JOIN addresses a ON a.address_hash = p.address_hash {} {} {}",
+        stood("sa", "'all'"),
+        stood("sb", "p.brand_key"),
+        stood("st", "p.topic_key"),
+    )
+}
 
 /// Reads a row of [`FACTS`].
 ///

@@ -34,6 +34,8 @@ pub struct Refused {
     pub recorded: Recorded,
     /// What stands for the person now, one entry a scope.
     pub standing: Vec<Stood>,
+    /// Whether nothing of the person was unfinished or in doubt when that was asked, after it was committed.
+    pub quiet: bool,
 }
 
 /// Records opt-outs of different people, each wholly and under the person's own lock, in a transaction that touches no
@@ -219,7 +221,7 @@ impl Person<'_> {
             answered.get_or_insert(recorded);
         }
         let recorded = answered.ok_or_else(|| DbErr::Custom("an opt-out of nothing".into()))?;
-        Ok((Refused { recorded, standing }, events))
+        Ok((Refused { recorded, standing, quiet: false }, events))
     }
 
     /// When the opt-ins were recorded that an opt-out of this scope overrules.

@@ -10,10 +10,11 @@ use std::collections::HashMap;
 
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{ExprTrait, Query};
-use sea_orm::{Condition, ConnectionTrait, QueryOrder, QuerySelect};
+use sea_orm::{Condition, ConnectionTrait, FromQueryResult, QueryOrder, QuerySelect, Statement};
 
 use crate::address::AddressHash;
 use crate::clock::Timestamp;
+use crate::db::{Kind, List};
 use crate::decision::Standing;
 use crate::id::{BrandId, RecipientId};
 
@@ -205,10 +206,24 @@ pub async fn people(
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
-    let people =
-        recipient::Entity::find().filter(recipient::Column::Id.is_in(ids.iter().copied())).all(on).await?;
-    let members = as_members(on, people, brand).await?;
-    Ok(members.into_iter().map(|member| (member.recipient.id, member)).collect())
+    let mut list = List::new([("id", Kind::Uuid)]);
+    for id in ids {
+        list.push([id.0.into()]);
+    }
+    let backend = on.get_database_backend();
+    let mut values = vec![brand.into()];
+    let list = list.relation(backend, "l", &mut values);
+    let sql = format!(
+        "SELECT r.*, m.customer FROM {list} JOIN recipients r ON r.id = l.id \
+         LEFT JOIN recipient_brands m ON m.recipient_id = r.id AND m.brand_id = $1"
+    );
+    let rows = on.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
+    let member = |row: &QueryResult| {
+        let recipient = Recipient::from_query_result(row, "")?;
+        let customer = row.try_get::<Option<bool>>("", "customer")?.unwrap_or(false);
+        Ok((recipient.id, Member { recipient, customer }))
+    };
+    rows.iter().map(member).collect()
 }
 
 /// Whether the person belongs to the brand.
@@ -258,27 +273,4 @@ fn belongs_to(brand: BrandId) -> Condition {
         .and_where(Expr::col((recipient_brand::Entity, recipient_brand::Column::Belongs)).eq(true))
         .to_owned();
     Condition::any().add(recipient::Column::EveryBrand.eq(true)).add(Expr::exists(named))
-}
-
-async fn as_members(
-    on: &impl ConnectionTrait,
-    people: Vec<Recipient>,
-    brand: BrandId,
-) -> Result<Vec<Member>, DbErr> {
-    if people.is_empty() {
-        return Ok(Vec::new());
-    }
-    let customers: std::collections::HashSet<RecipientId> = recipient_brand::Entity::find()
-        .filter(recipient_brand::Column::BrandId.eq(brand))
-        .filter(recipient_brand::Column::Customer.eq(true))
-        .filter(recipient_brand::Column::RecipientId.is_in(people.iter().map(|person| person.id)))
-        .all(on)
-        .await?
-        .into_iter()
-        .map(|tie| tie.recipient_id)
-        .collect();
-    Ok(people
-        .into_iter()
-        .map(|recipient| Member { customer: customers.contains(&recipient.id), recipient })
-        .collect())
 }

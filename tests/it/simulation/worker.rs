@@ -194,7 +194,11 @@ impl Sim<'_> {
         }
         let worker = self.worker(w);
         if !worker.ends.is_empty() || !worker.parcels.is_empty() {
-            self.turn(w).await;
+            // While a turn is under way the connection goes on with what was begun before.
+            let goes_on = worker.line.is_some() && !worker.begun.is_empty();
+            if !(goes_on && self.one_in(2) && self.hand_over(w)) {
+                self.turn(w).await;
+            }
         } else if !worker.begun.is_empty() {
             if worker.line.is_some() {
                 return self.hand_over(w);
@@ -430,7 +434,7 @@ impl Sim<'_> {
                 }),
             }
         }
-        assert!(worker.begun.len() <= 2, "a connection has more than two begun and unsettled");
+        assert!(worker.begun.len() <= 3, "a connection has more than three begun and unsettled");
     }
 
     fn connect(&mut self, w: usize) {
@@ -582,7 +586,8 @@ impl Sim<'_> {
             worker.begun.iter_mut().for_each(|one| one.announced = false);
         }
         let depth = if self.odds.pipelines { 2 } else { 1 };
-        let room = if worker.stops { 0 } else { depth - worker.begun.len().min(depth) };
+        let under_way = worker.begun.len() + worker.parcels.len();
+        let room = if worker.stops { 0 } else { (depth + 1_usize).saturating_sub(under_way) };
         self.take_up(w, room);
     }
 }
