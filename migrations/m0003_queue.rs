@@ -184,6 +184,9 @@ INSERT INTO tally SELECT content_id, 0, CASE WHEN state = 'open' THEN 'queued' E
 UPDATE contents SET active = TRUE WHERE id IN (SELECT content_id FROM queue);
 UPDATE contents SET lane = 0 WHERE topic_id IN (SELECT id FROM topics WHERE class IN ('requested', 'service', 'notice'));
 
+-- Whoever adds several events at once asks whether one of them is undone.
+CREATE INDEX opt_events_undone ON opt_events (undoes) WHERE undoes IS NOT NULL;
+
 DROP TABLE attempts_before;
 DROP TABLE deliveries_before;
 ";

@@ -2,14 +2,13 @@
 
 use std::collections::HashMap;
 
-use sea_orm::ActiveValue::Set;
-use sea_orm::{ConnectionTrait, DbErr, EntityTrait, FromQueryResult, Statement, Value};
+use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, Statement};
 
-use super::entities::{event, suppression};
+use super::entities::event;
 use super::{to_said, to_scope};
 use crate::address::AddressHash;
 use crate::clock::Timestamp;
-use crate::db::{Db, Write};
+use crate::db::{Db, Kind, List, Write};
 use crate::decision::Said;
 use crate::id::{BrandId, DeliveryId, OptEventId, TopicId};
 use crate::opt_out::events::{OptOut, Scope, Stood, stands_already};
@@ -91,19 +90,20 @@ impl Locked {
 
 /// Locks the people's rows, made where they are missing, and keeps places for as many events as each opt-out can make.
 async fn lock(txn: &Write, db: &Db, asked: &[OptOut]) -> Result<Locked, DbErr> {
-    let mut people: Vec<&OptOut> = asked.iter().collect();
-    people.sort_unstable_by(|a, b| a.address_hash.0.cmp(&b.address_hash.0));
-    let rows: Vec<String> =
-        (0..people.len()).map(|n| format!("(${}, ${}, 0)", 2 * n + 1, 2 * n + 2)).collect();
+    let mut people = List::new([("address_hash", Kind::Bytes), ("places", Kind::Int)]);
+    for one in asked {
+        people.push([one.address_hash.0.clone().into(), room(one).into()]);
+    }
+    let mut values = Vec::new();
+    let people = people.relation(db.backend(), "l", &mut values);
     // Whether a row is made or was there, it is written, and so locked.
     let sql = format!(
-        "INSERT INTO addresses (address_hash, last_seq, failures) VALUES {} \
+        "INSERT INTO addresses (address_hash, last_seq, failures) \
+         SELECT l.address_hash, l.places, 0 FROM {people} WHERE TRUE ORDER BY l.address_hash \
          ON CONFLICT (address_hash) DO UPDATE SET last_seq = addresses.last_seq + excluded.last_seq \
          RETURNING address_hash, last_seq, {} AS now",
-        rows.join(", "),
         db.now_sql()
     );
-    let values = people.iter().flat_map(|one| [Value::from(one.address_hash.0.clone()), room(one).into()]);
     let rows = txn.query_all_raw(Statement::from_sql_and_values(db.backend(), sql, values)).await?;
     let row = |row: &sea_orm::QueryResult| {
         let hash = AddressHash(row.try_get("", "address_hash")?);
@@ -142,15 +142,19 @@ async fn standing_of(
     if people.is_empty() {
         return Ok(standing);
     }
-    let places: Vec<String> = (1..=people.len()).map(|n| format!("${n}")).collect();
+    let mut list = List::new([("address_hash", Kind::Bytes)]);
+    for hash in people {
+        list.push([hash.0.clone().into()]);
+    }
+    let backend = txn.get_database_backend();
+    let mut values = Vec::new();
+    let list = list.relation(backend, "l", &mut values);
     let sql = format!(
         "SELECT s.address_hash, s.scope_kind, s.brand_id, s.topic_id, s.said, s.seq, s.complaint, s.event_id, \
-         e.recorded_at, e.delivery_id FROM suppressions s JOIN opt_events e ON e.id = s.event_id \
-         WHERE s.address_hash IN ({}) ORDER BY s.address_hash, s.seq",
-        places.join(", ")
+         e.recorded_at, e.delivery_id FROM {list} JOIN suppressions s ON s.address_hash = l.address_hash \
+         JOIN opt_events e ON e.id = s.event_id ORDER BY s.address_hash, s.seq"
     );
-    let values = people.iter().map(|hash| Value::from(hash.0.clone()));
-    let statement = Statement::from_sql_and_values(txn.get_database_backend(), sql, values);
+    let statement = Statement::from_sql_and_values(backend, sql, values);
     for row in Row::find_by_statement(statement).all(&**txn).await? {
         let stood = Stood {
             scope: to_scope(&row.scope_kind, row.brand_id, row.topic_id)?,
@@ -258,27 +262,57 @@ async fn write(txn: &Write, events: Vec<event::Model>) -> Result<(), DbErr> {
     if events.is_empty() {
         return Ok(());
     }
-    let mut stand = Vec::with_capacity(events.len());
-    for event in &events {
+    let mut said = List::new([
+        ("id", Kind::Uuid),
+        ("address_hash", Kind::Bytes),
+        ("seq", Kind::Int),
+        ("said", Kind::Text),
+        ("scope_key", Kind::Text),
+        ("scope_kind", Kind::Text),
+        ("brand_id", Kind::Uuid),
+        ("topic_id", Kind::Uuid),
+        ("channel", Kind::Text),
+        ("complaint", Kind::Bool),
+        ("note", Kind::Text),
+        ("delivery_id", Kind::Uuid),
+        ("requested_at", Kind::Int),
+        ("recorded_at", Kind::Int),
+        ("recorded_by", Kind::Text),
+    ]);
+    for event in events {
         let scope = to_scope(&event.scope_kind, event.brand_id, event.topic_id)?;
-        // Nothing can have undone what was said just now.
-        stand.push(suppression::ActiveModel {
-            address_hash: Set(event.address_hash.clone()),
-            scope_key: Set(scope.key()),
-            scope_kind: Set(event.scope_kind.clone()),
-            brand_id: Set(event.brand_id),
-            topic_id: Set(event.topic_id),
-            said: Set(event.said.clone()),
-            seq: Set(event.seq),
-            complaint: Set(event.complaint),
-            event_id: Set(event.id),
-        });
+        said.push([
+            event.id.0.into(),
+            event.address_hash.0.into(),
+            event.seq.into(),
+            event.said.into(),
+            scope.key().into(),
+            event.scope_kind.into(),
+            event.brand_id.map(|id| id.0).into(),
+            event.topic_id.map(|id| id.0).into(),
+            event.channel.into(),
+            event.complaint.into(),
+            event.note.into(),
+            event.delivery_id.map(|id| id.0).into(),
+            event.requested_at.map(|at| at.0).into(),
+            event.recorded_at.0.into(),
+            event.recorded_by.into(),
+        ]);
     }
-    let events = events.into_iter().map(event::ActiveModel::from);
-    event::Entity::insert_many(events).exec_without_returning(&**txn).await?;
-    suppression::Entity::insert_many(stand)
-        .on_conflict(suppression::newest_wins())
-        .exec_without_returning(&**txn)
-        .await?;
+    let backend = txn.get_database_backend();
+    let mut values = Vec::new();
+    let list = said.relation(backend, "l", &mut values);
+    let of = "id, address_hash, seq, said, scope_kind, brand_id, topic_id, channel, complaint, note, delivery_id, \
+              requested_at, recorded_at, recorded_by";
+    let sql = format!("INSERT INTO opt_events ({of}) SELECT {of} FROM {list}");
+    txn.execute_raw(Statement::from_sql_and_values(backend, sql, values.clone())).await?;
+    // Nothing can have undone what was said just now.
+    let of = "address_hash, scope_key, scope_kind, brand_id, topic_id, said, seq, complaint";
+    let sql = format!(
+        "INSERT INTO suppressions ({of}, event_id) SELECT {of}, id FROM {list} WHERE TRUE \
+         ON CONFLICT (address_hash, scope_key) DO UPDATE SET said = excluded.said, \
+         seq = excluded.seq, complaint = excluded.complaint, event_id = excluded.event_id"
+    );
+    txn.execute_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
     Ok(())
 }

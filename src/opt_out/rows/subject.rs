@@ -4,12 +4,12 @@ use std::collections::HashMap;
 
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, QueryFilter, Statement,
-    Value,
 };
 
 use crate::address::AddressHash;
 use crate::brand::rows::{brand, topic};
 use crate::brand::{Brand, Topic};
+use crate::db::{Kind, List};
 use crate::decision::Class;
 use crate::id::{BrandId, TopicId};
 use crate::link::Link;
@@ -81,13 +81,17 @@ fn each<T: Ord>(links: &[Link], of: impl Fn(&Link) -> T) -> Vec<T> {
 }
 
 async fn people_of(on: &impl ConnectionTrait, links: &[Link]) -> Result<HashMap<AddressHash, Person>, DbErr> {
-    let places: Vec<String> = (1..=links.len()).map(|n| format!("${n}")).collect();
+    let mut list = List::new([("address_hash", Kind::Bytes)]);
+    for link in links {
+        list.push([link.address_hash.0.clone().into()]);
+    }
+    let backend = on.get_database_backend();
+    let mut values = Vec::new();
+    let list = list.relation(backend, "l", &mut values);
     let sql = format!(
-        "SELECT address_hash, address, locale FROM recipients WHERE address_hash IN ({})",
-        places.join(", ")
+        "SELECT r.address_hash, r.address, r.locale FROM {list} JOIN recipients r ON r.address_hash = l.address_hash"
     );
-    let values = links.iter().map(|link| Value::from(link.address_hash.0.clone()));
-    let statement = Statement::from_sql_and_values(on.get_database_backend(), sql, values);
+    let statement = Statement::from_sql_and_values(backend, sql, values);
     let people = Person::find_by_statement(statement).all(on).await?;
     Ok(people.into_iter().map(|person| (person.address_hash.clone(), person)).collect())
 }
