@@ -208,7 +208,8 @@ async fn settle_on(
         ]);
     }
     doubt(txn, db, &doubts, silence).await?;
-    write_ends(txn, db, &ends).await?;
+    let again = stood().any(|(one, _)| end_of(one).0 == State::Queued);
+    write_ends(txn, db, &ends, again).await?;
     for (one, _) in stood() {
         if one.attempt.as_ref().is_some_and(|attempt| attempt.mailbox_gone) {
             crate::opt_out::rows::record_failure(txn, db, &one.held.address_hash).await?;
@@ -243,7 +244,8 @@ async fn still_held(
     Ok(rows.into_iter().map(|row| (row.id, row)).collect())
 }
 
-async fn write_ends(txn: &Write, db: &Db, ends: &List<14>) -> Result<(), DbErr> {
+/// Writes how claims ended; `again` tells whether anything is tried again.
+async fn write_ends(txn: &Write, db: &Db, ends: &List<14>, again: bool) -> Result<(), DbErr> {
     if ends.is_empty() {
         return Ok(());
     }
@@ -256,11 +258,6 @@ async fn write_ends(txn: &Write, db: &Db, ends: &List<14>) -> Result<(), DbErr> 
     };
     run(format!("DELETE FROM queue WHERE delivery_id IN (SELECT l.id FROM {l} WHERE l.state <> 'queued')"))
         .await?;
-    run(format!(
-        "UPDATE queue SET token = NULL, begun = FALSE, aside = NULL, due_at = {now} + l.wait FROM {l} \
-             WHERE queue.delivery_id = l.id AND l.state = 'queued'"
-    ))
-    .await?;
     // An attempt that ends the delivery is kept in its row, one after which it is tried again beside it.
     let tried = "l.outcome IS NOT NULL AND l.state <> 'queued'";
     run(format!(
@@ -277,6 +274,14 @@ async fn write_ends(txn: &Write, db: &Db, ends: &List<14>) -> Result<(), DbErr> 
              enhanced = CASE WHEN {tried} THEN l.enhanced ELSE deliveries.enhanced END, \
              reply = CASE WHEN {tried} THEN l.reply ELSE deliveries.reply END \
              FROM {l} WHERE deliveries.id = l.id"
+    ))
+    .await?;
+    if !again {
+        return Ok(());
+    }
+    run(format!(
+        "UPDATE queue SET token = NULL, begun = FALSE, aside = NULL, due_at = {now} + l.wait FROM {l} \
+             WHERE queue.delivery_id = l.id AND l.state = 'queued'"
     ))
     .await?;
     run(format!(
