@@ -271,7 +271,7 @@ impl Post {
                 };
                 match self.judge(parcel, facts) {
                     Ok(one) => begun.push(one),
-                    Err(end) => settlings.push(end),
+                    Err(end) => settlings.push(*end),
                 }
             }
         }
@@ -290,7 +290,7 @@ impl Post {
             };
             match self.judge(one.parcel, facts) {
                 Ok(one) => begun.push(one),
-                Err(end) => ends.push(end),
+                Err(end) => ends.push(*end),
             }
         }
         self.turn(ends, Vec::new()).await;
@@ -298,7 +298,7 @@ impl Post {
     }
 
     /// Decides about what was begun, with the facts as they were then.
-    fn judge(&self, parcel: Parcel, facts: &Facts) -> Result<Begun, Settling> {
+    fn judge(&self, parcel: Parcel, facts: &Facts) -> Result<Begun, Box<Settling>> {
         let job = &parcel.job;
         let (delivery, token) = (job.held.id, job.claim.token);
         let lease = Lease { delivery, token, until: job.claim.until.clone() };
@@ -312,7 +312,7 @@ impl Post {
             }
             Err(reason) => {
                 let fate = Fate::Suppressed(reason);
-                Err(Settling { held: parcel.job.held, token, fate, attempt: None })
+                Err(Box::new(Settling { held: parcel.job.held, token, fate, attempt: None }))
             }
         }
     }
