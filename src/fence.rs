@@ -45,8 +45,7 @@
 //! decides its rows: not begun, they are queued again, and the sleeper's *begin* will find its token gone; begun, the
 //! outcome is unknown, and the row stands in `doubts` until the relay must have hung up on a silent peer. Every opt-out
 //! until then names it, from the very statement that found nothing left to wait for. The row of a lease goes only when
-//! nothing is held under it: after each of its deliveries was seen to be settled or given back, or none was found under
-//! its token. Otherwise a row would keep a token that nobody ever ends.
+//! nothing is found under its token. Otherwise a row would keep a token that nobody ever ends.
 //!
 //! **Order.** Opt-outs and opt-ins of one person take effect in the order in which they are committed under the lock
 //! of the person's address row. Whether an opt-out stands already is read in a statement of its own, once that lock is

@@ -51,7 +51,7 @@ struct Worker {
     relay: Relay,
     connections: usize,
     outbox: Outbox,
-    claims: Arc<Claims>,
+    claims: Claims,
     desk: Desk,
     clerk: Clerk,
     breaker: Breaker,
@@ -73,14 +73,7 @@ impl Worker {
             of.entry(job.claim.token).or_default().push(job.held.id);
         }
         for (token, ids) in of {
-            self.give_back_ids(token, &ids).await;
-        }
-    }
-
-    async fn give_back_ids(&self, token: LeaseToken, ids: &[DeliveryId]) {
-        match rows::give_back(&self.app.db, ids, token).await {
-            Ok(given) => self.claims.let_go(token, given),
-            Err(error) => {
+            if let Err(error) = rows::give_back(&self.app.db, &ids, token).await {
                 tracing::warn!(deliveries = ids.len(), %error, "could not give back; the lease will end");
             }
         }
@@ -103,15 +96,14 @@ impl Worker {
 /// Works until `stop`; then finishes what is in flight, gives the rest back and returns.
 pub async fn run(app: App, relay: Relay, stop: CancellationToken) {
     let connections = usize::from(app.settings.worker_connections.max(1));
-    let claims = Arc::<Claims>::default();
-    let (clerk, counter) = Clerk::new(app.db.clone(), claims.clone(), app.settings.relay_silence);
+    let (clerk, counter) = Clerk::new(app.db.clone(), app.settings.relay_silence);
     let counter = tokio::spawn(counter.run());
     let plan = Plan::new(&app.settings.limits);
     let worker = Arc::new(Worker {
         relay,
         connections,
         outbox: Outbox::default(),
-        claims,
+        claims: Claims::default(),
         desk: Desk::new(app.clone()),
         clerk,
         breaker: Breaker::default(),

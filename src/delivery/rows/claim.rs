@@ -392,17 +392,16 @@ async fn lose(txn: &Write, db: &Db, one: &Lost, silence: Duration, moves: &mut M
     Ok(())
 }
 
-/// Queues again what this worker holds and has not begun; returns how many that were.
+/// Queues again what this worker holds and has not begun.
 ///
 /// # Errors
 /// The database's own; then the lease's end does it.
-pub async fn give_back(db: &Db, ids: &[DeliveryId], token: LeaseToken) -> Result<usize, DbErr> {
+pub async fn give_back(db: &Db, ids: &[DeliveryId], token: LeaseToken) -> Result<(), DbErr> {
     let txn = db.begin().await?;
     let mut moves = Moves::default();
-    let given = give_back_on(&txn, db, ids, token, &mut moves).await?;
+    give_back_on(&txn, db, ids, token, &mut moves).await?;
     moves.write(&txn, db).await?;
-    txn.commit().await?;
-    Ok(given)
+    txn.commit().await
 }
 
 async fn give_back_on(
@@ -411,9 +410,9 @@ async fn give_back_on(
     ids: &[DeliveryId],
     token: LeaseToken,
     moves: &mut Moves,
-) -> Result<usize, DbErr> {
+) -> Result<(), DbErr> {
     if ids.is_empty() {
-        return Ok(0);
+        return Ok(());
     }
     let mut values = vec![token.0.into()];
     let list = id_list(ids.iter().copied()).relation(db.backend(), "l", &mut values);
@@ -422,12 +421,11 @@ async fn give_back_on(
          WHERE queue.delivery_id = l.id AND queue.token = $1 AND NOT queue.begun RETURNING queue.content_id AS id"
     );
     let statement = Statement::from_sql_and_values(db.backend(), sql, values);
-    let given = Found::find_by_statement(statement).all(&**txn).await?;
-    for row in &given {
+    for row in Found::find_by_statement(statement).all(&**txn).await? {
         moves.add(row.id, State::Sending, "", -1);
         moves.add(row.id, State::Queued, "", 1);
     }
-    Ok(given.len())
+    Ok(())
 }
 
 /// Makes a claim last `lease` from now on. Returns whether it still stood.
@@ -452,14 +450,6 @@ pub async fn release(db: &Db, token: LeaseToken) -> Result<(), DbErr> {
     if !claimed_by(db, token).await?.is_empty() {
         return Ok(());
     }
-    end_lease(db, token).await
-}
-
-/// Ends a claim, each delivery of which was seen to be settled or given back.
-///
-/// # Errors
-/// The database's own.
-pub async fn end_lease(db: &Db, token: LeaseToken) -> Result<(), DbErr> {
     let txn = db.begin().await?;
     let sql = "DELETE FROM leases WHERE token = $1";
     txn.execute_raw(Statement::from_sql_and_values(db.backend(), sql, [token.0.into()])).await?;

@@ -47,50 +47,24 @@ pub(super) struct Job {
 
 /// The claims of a worker of which something is still held.
 #[derive(Default)]
-pub(super) struct Claims(Mutex<HashMap<LeaseToken, Entry>>);
-
-struct Entry {
-    claim: Weak<Claim>,
-    /// How much of it was not yet seen to be settled or given back.
-    unseen: usize,
-}
-
-/// A claim of which this worker holds nothing any more.
-struct Spent {
-    token: LeaseToken,
-    /// Whether all of it was seen to be settled or given back.
-    seen: bool,
-}
+pub(super) struct Claims(Mutex<HashMap<LeaseToken, Weak<Claim>>>);
 
 impl Claims {
-    fn add(&self, claim: &Arc<Claim>, deliveries: usize) {
-        let entry = Entry { claim: Arc::downgrade(claim), unseen: deliveries };
-        self.lock().insert(claim.token, entry);
-    }
-
-    /// So many of it were seen to be settled or given back.
-    pub(super) fn let_go(&self, token: LeaseToken, deliveries: usize) {
-        if let Some(entry) = self.lock().get_mut(&token) {
-            entry.unseen = entry.unseen.saturating_sub(deliveries);
-        }
+    fn add(&self, claim: &Arc<Claim>) {
+        self.lock().insert(claim.token, Arc::downgrade(claim));
     }
 
     /// Those still held, and those of which nothing is held any more, which are forgotten.
-    fn sort(&self) -> (Vec<Arc<Claim>>, Vec<Spent>) {
+    fn sort(&self) -> (Vec<Arc<Claim>>, Vec<LeaseToken>) {
         let mut claims = self.lock();
-        let held: Vec<Arc<Claim>> = claims.values().filter_map(|entry| entry.claim.upgrade()).collect();
-        let mut spent = Vec::new();
-        claims.retain(|token, entry| {
-            let kept = entry.claim.strong_count() > 0;
-            if !kept {
-                spent.push(Spent { token: *token, seen: entry.unseen == 0 });
-            }
-            kept
-        });
-        (held, spent)
+        let held: Vec<Arc<Claim>> = claims.values().filter_map(Weak::upgrade).collect();
+        let gone: Vec<LeaseToken> =
+            claims.iter().filter(|(_, claim)| claim.strong_count() == 0).map(|(token, _)| *token).collect();
+        claims.retain(|token, _| !gone.contains(token));
+        (held, gone)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<LeaseToken, Entry>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<LeaseToken, Weak<Claim>>> {
         // A panic while holding it leaves at worst a lease that ends by itself.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -101,7 +75,7 @@ pub(super) async fn keep(worker: Arc<Worker>, done: CancellationToken) {
     let lease = worker.lease();
     loop {
         let ended = done.run_until_cancelled(tokio::time::sleep(lease / 3)).await.is_none();
-        let (held, spent) = worker.claims.sort();
+        let (held, gone) = worker.claims.sort();
         for claim in held {
             let asked = Instant::now();
             match rows::renew(&worker.app.db, claim.token, lease).await {
@@ -110,10 +84,8 @@ pub(super) async fn keep(worker: Arc<Worker>, done: CancellationToken) {
                 Err(error) => tracing::warn!(%error, "could not renew a lease"),
             }
         }
-        for Spent { token, seen } in spent {
-            let db = &worker.app.db;
-            let ended = if seen { rows::end_lease(db, token).await } else { rows::release(db, token).await };
-            if let Err(error) = ended {
+        for token in gone {
+            if let Err(error) = rows::release(&worker.app.db, token).await {
                 tracing::warn!(%error, "could not end a lease; it ends by itself");
             }
         }
@@ -211,13 +183,15 @@ async fn claim(worker: &Worker, lane: Lane, limit: usize, trail: &mut Trail) -> 
     }
     let until = Deadline::at(asked.plus(worker.app.settings.lease_trusted()));
     let claim = Arc::new(Claim { token, until });
-    worker.claims.add(&claim, ids.len());
+    worker.claims.add(&claim);
     let jobs = async { worker.admit(&claim, load(worker, &claim, &ids).await?).await };
     match jobs.await {
         Ok(jobs) => worker.outbox.put(lane, jobs),
         Err(error) => {
             tracing::error!(%error, "could not load what was claimed");
-            worker.give_back_ids(token, &ids).await;
+            if let Err(error) = rows::give_back(&app.db, &ids, token).await {
+                tracing::warn!(%error, "could not give back; the lease will end");
+            }
             return Err(error);
         }
     }

@@ -4,12 +4,10 @@
 //! more than one at a time would only make each smaller.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::claims::Claims;
 use crate::clock::Instant;
 use crate::db::Db;
 use crate::decision::Facts;
@@ -41,15 +39,14 @@ pub(super) struct Clerk(mpsc::UnboundedSender<Request>);
 pub(super) struct Counter {
     requests: mpsc::UnboundedReceiver<Request>,
     db: Db,
-    claims: Arc<Claims>,
     silence: Duration,
 }
 
 impl Clerk {
     /// A clerk, and the counter behind which it works.
-    pub(super) fn new(db: Db, claims: Arc<Claims>, silence: Duration) -> (Self, Counter) {
+    pub(super) fn new(db: Db, silence: Duration) -> (Self, Counter) {
         let (sender, receiver) = mpsc::unbounded_channel();
-        (Self(sender), Counter { requests: receiver, db, claims, silence })
+        (Self(sender), Counter { requests: receiver, db, silence })
     }
 
     /// Settles and begins, in this order; what was begun comes back with its facts. When the database does not answer for long, nothing is begun, and what was not
@@ -105,11 +102,9 @@ impl Counter {
         loop {
             match rows::turn(&self.db, &settlings, &beginnings, self.silence).await {
                 Ok(turn) => {
-                    let missing = settlings.len() - turn.settled;
-                    if missing > 0 {
+                    if turn.settled < settlings.len() {
+                        let missing = settlings.len() - turn.settled;
                         tracing::warn!(missing, "claims were gone before they were settled");
-                    } else {
-                        settlings.iter().for_each(|one| self.claims.let_go(one.token, 1));
                     }
                     begun.extend(turn.begun);
                     return begun;
