@@ -9,6 +9,7 @@ mod m0001_main_job;
 mod m0002_logos;
 mod m0003_queue;
 mod m0004_limits;
+mod m0005_room;
 
 /// The ordered list of migrations.
 pub(crate) struct Migrator;
@@ -21,6 +22,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0002_logos::Migration),
             Box::new(m0003_queue::Migration),
             Box::new(m0004_limits::Migration),
+            Box::new(m0005_room::Migration),
         ]
     }
 }
