@@ -80,6 +80,13 @@ pub struct List<const N: usize> {
     rows: Vec<[Cell; N]>,
 }
 
+impl List<1> {
+    /// A relation of one column and these rows.
+    pub fn of<T: Into<Cell>>(name: &'static str, kind: Kind, cells: impl IntoIterator<Item = T>) -> Self {
+        Self { columns: [(name, kind)], rows: cells.into_iter().map(|cell| [cell.into()]).collect() }
+    }
+}
+
 impl<const N: usize> List<N> {
     /// A relation of these columns without rows.
     pub fn new(columns: [(&'static str, Kind); N]) -> Self {

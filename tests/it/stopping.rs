@@ -30,6 +30,15 @@ async fn until_said(process: &Process, words: &str) {
     wait_until(&format!("a process that says {words:?}"), async || process.logs().contains(words)).await;
 }
 
+/// Waits until an opt-out of Ada's is recorded, answered or not.
+async fn until_recorded(process: &Process) {
+    wait_until("an opt-out that is recorded", async || {
+        let said = process.api.get(&format!("/opt-outs?email={ADA}")).await.ok();
+        !said["items"].as_array().unwrap().is_empty()
+    })
+    .await;
+}
+
 /// How many deliveries and requests the first line with these words names.
 fn named(process: &Process, words: &str) -> (Value, Value) {
     let said = process.logs();
@@ -94,11 +103,7 @@ on_both! {
         let body = json!({ "email": ADA, "scope": "all", "channel": "phone" });
         let opt_out = process.api.call(Method::POST, "/opt-outs").json(&body);
         let answer = tokio::spawn(Answer::of(opt_out));
-        wait_until("an opt-out that is recorded", async || {
-            let said = process.api.get(&format!("/opt-outs?email={ADA}")).await.ok();
-            !said["items"].as_array().unwrap().is_empty()
-        })
-        .await;
+        until_recorded(&process).await;
         process.signal("TERM");
         until_said(&process, "stopping: ").await;
         assert_eq!(named(&process, "stopping: "), (json!(1), json!(1)));
@@ -123,11 +128,7 @@ on_both! {
         gate.reached().await;
         let body = json!({ "email": ADA, "scope": "all", "channel": "phone" });
         let answer = tokio::spawn(Answer::of(process.api.call(Method::POST, "/opt-outs").json(&body)));
-        wait_until("an opt-out that waits", async || {
-            let said = process.api.get(&format!("/opt-outs?email={ADA}")).await.ok();
-            !said["items"].as_array().unwrap().is_empty()
-        })
-        .await;
+        until_recorded(&process).await;
         process.signal("TERM");
         let answer = answer.await.unwrap();
         assert_eq!(answer.is(201).json()["settled"], false, "{answer:?}");

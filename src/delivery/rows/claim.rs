@@ -240,11 +240,7 @@ fn ids_of(octets: &[u8]) -> impl Iterator<Item = DeliveryId> {
 }
 
 fn id_list(ids: impl IntoIterator<Item = DeliveryId>) -> List<1> {
-    let mut list = List::new([("id", Kind::Uuid)]);
-    for id in ids {
-        list.push([id.0.into()]);
-    }
-    list
+    List::of("id", Kind::Uuid, ids.into_iter().map(|id| id.0))
 }
 
 /// What is still held under this token: asked when a claim's COMMIT stayed unanswered.

@@ -63,10 +63,7 @@ pub async fn enqueue(txn: &Write, db: &Db, stream: &Stream, new: &[NewDelivery])
 
 /// Puts these open deliveries into the queue, due at once.
 pub(super) async fn queue_up(txn: &Write, db: &Db, ids: &[DeliveryId]) -> Result<(), DbErr> {
-    let mut list = List::new([("id", Kind::Uuid)]);
-    for id in ids {
-        list.push([id.0.into()]);
-    }
+    let list = List::of("id", Kind::Uuid, ids.iter().map(|id| id.0));
     let mut values = Vec::new();
     let relation = list.relation(db.backend(), "l", &mut values);
     let sql = format!(
@@ -225,10 +222,7 @@ pub(super) async fn reopen_some(
         txn.execute_raw(Statement::from_sql_and_values(db.backend(), sql, values)).await?;
     }
     let ids: Vec<DeliveryId> = found.iter().map(|one| one.id).collect();
-    let mut list = List::new([("id", Kind::Uuid)]);
-    for id in &ids {
-        list.push([id.0.into()]);
-    }
+    let list = List::of("id", Kind::Uuid, ids.iter().map(|id| id.0));
     let mut values: Vec<Value> = vec![not_after.flatten().into()];
     let relation = list.relation(db.backend(), "l", &mut values);
     let deadline =

@@ -112,11 +112,7 @@ fn line_of(name: &Name, lane: Lane) -> String {
 }
 
 fn name_list<'a>(names: impl IntoIterator<Item = &'a Name>) -> List<1> {
-    let mut list = List::new([("name", Kind::Text)]);
-    for name in names {
-        list.push([name.to_string().into()]);
-    }
-    list
+    List::of("name", Kind::Text, names.into_iter().map(Name::to_string))
 }
 
 /// Locks the rows of these limits, and makes those that are missing.
@@ -177,10 +173,7 @@ fn row_of(row: &QueryResult) -> Result<(Name, (Book, Option<Timestamp>)), DbErr>
 async fn end_permits(txn: &Write, db: &Db, locked: &mut Locked, again: &[Wanted]) -> Result<(), DbErr> {
     let mut values = Vec::new();
     let names = name_list(locked.books.keys()).relation(db.backend(), "n", &mut values);
-    let mut asking = List::new([("id", Kind::Uuid)]);
-    for one in again {
-        asking.push([one.delivery.0.into()]);
-    }
+    let asking = List::of("id", Kind::Uuid, again.iter().map(|one| one.delivery.0));
     let asking = asking.relation(db.backend(), "a", &mut values);
     let sql = format!(
         "DELETE FROM permits WHERE limit_name IN (SELECT n.name FROM {names}) \
@@ -455,10 +448,7 @@ pub async fn limits_of(
     on: &impl ConnectionTrait,
     contents: &[ContentId],
 ) -> Result<HashMap<ContentId, Limit>, DbErr> {
-    let mut list = List::new([("id", Kind::Uuid)]);
-    for content in contents {
-        list.push([content.0.into()]);
-    }
+    let list = List::of("id", Kind::Uuid, contents.iter().map(|content| content.0));
     let mut values = Vec::new();
     let relation = list.relation(on.get_database_backend(), "c", &mut values);
     let sql = format!(

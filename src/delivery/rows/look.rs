@@ -101,10 +101,7 @@ pub async fn look(db: &Db, covered: &Covered) -> Result<Look, DbErr> {
 /// # Errors
 /// The database's own.
 pub async fn unfinished_among(db: &Db, people: &[AddressHash]) -> Result<HashSet<AddressHash>, DbErr> {
-    let mut list = List::new([("address_hash", Kind::Bytes)]);
-    for hash in people {
-        list.push([hash.0.clone().into()]);
-    }
+    let list = List::of("address_hash", Kind::Bytes, people.iter().map(|hash| hash.0.clone()));
     let mut values = Vec::new();
     let queued = list.relation(db.backend(), "l", &mut values);
     let doubted = list.relation(db.backend(), "m", &mut values);

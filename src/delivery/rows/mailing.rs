@@ -48,10 +48,7 @@ pub async fn move_deadline(
     let ids: Result<Vec<uuid::Uuid>, DbErr> =
         queued.iter().map(|row| row.try_get("", "delivery_id")).collect();
     let ids = ids?;
-    let mut list = List::new([("id", Kind::Uuid)]);
-    for id in &ids {
-        list.push([(*id).into()]);
-    }
+    let list = List::of("id", Kind::Uuid, ids.iter().copied());
     let mut values: Vec<Value> = vec![at.into()];
     let relation = list.relation(db.backend(), "l", &mut values);
     let sql = format!("UPDATE deliveries SET not_after = $1 FROM {relation} WHERE deliveries.id = l.id");

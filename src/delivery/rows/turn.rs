@@ -177,8 +177,10 @@ async fn settle_on(
         ("token", Kind::Uuid),
     ]);
     let mut doubts = Vec::new();
+    let mut again = false;
     for (one, row) in stood() {
         let (state, reason) = end_of(one);
+        again |= state == State::Queued;
         moves.add(one.held.content_id, State::Sending, "", -1);
         moves.add(one.held.content_id, state, reason.as_deref().unwrap_or_default(), 1);
         let doubt = matches!(one.fate, Fate::Unknown(_) | Fate::Doubtful);
@@ -208,7 +210,6 @@ async fn settle_on(
         ]);
     }
     doubt(txn, db, &doubts, silence).await?;
-    let again = stood().any(|(one, _)| end_of(one).0 == State::Queued);
     write_ends(txn, db, &ends, again).await?;
     for (one, _) in stood() {
         if one.attempt.as_ref().is_some_and(|attempt| attempt.mailbox_gone) {
@@ -298,10 +299,7 @@ pub(super) async fn doubt(txn: &Write, db: &Db, ids: &[DeliveryId], silence: Dur
     if ids.is_empty() {
         return Ok(());
     }
-    let mut list = List::new([("id", Kind::Uuid)]);
-    for id in ids {
-        list.push([id.0.into()]);
-    }
+    let list = List::of("id", Kind::Uuid, ids.iter().map(|id| id.0));
     let mut values = vec![micros(silence).into()];
     let list = list.relation(db.backend(), "l", &mut values);
     let sql = format!(

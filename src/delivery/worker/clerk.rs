@@ -32,7 +32,6 @@ struct Request {
 }
 
 /// Where connections hand in what they want settled and begun.
-#[derive(Clone)]
 pub(super) struct Clerk(mpsc::UnboundedSender<Request>);
 
 /// Takes the requests.
@@ -49,8 +48,8 @@ impl Clerk {
         (Self(sender), Counter { requests: receiver, db, silence })
     }
 
-    /// Settles and begins, in this order; what was begun comes back with its facts. When the database does not answer for long, nothing is begun, and what was not
-    /// settled is decided when its lease ends.
+    /// Settles and begins, in this order; what was begun comes back with its facts. When the database does not answer for
+    /// long, nothing is begun, and what was not settled is decided when its lease ends.
     pub(super) async fn turn(&self, settlings: Vec<Settling>, beginnings: Vec<Beginning>) -> Begun {
         if settlings.is_empty() && beginnings.is_empty() {
             return Begun::new();
@@ -63,7 +62,7 @@ impl Clerk {
 }
 
 impl Counter {
-    /// Works until every [`Clerk`] is dropped.
+    /// Works until the [`Clerk`] is dropped.
     pub(super) async fn run(mut self) {
         while let Some(first) = self.requests.recv().await {
             let mut requests = vec![first];

@@ -38,10 +38,7 @@ pub async fn facts_of(
         return Ok(HashMap::new());
     }
     let backend = on.get_database_backend();
-    let mut people = List::new([("address_hash", Kind::Bytes)]);
-    for hash in wanted.people {
-        people.push([hash.0.clone().into()]);
-    }
+    let people = List::of("address_hash", Kind::Bytes, wanted.people.iter().map(|hash| hash.0.clone()));
     let (brand_key, topic_key) = scope_keys(wanted.topic.brand_id, wanted.topic.id);
     let mut values: Vec<Value> = vec![wanted.topic.id.into(), brand_key.into(), topic_key.into()];
     let people = people.relation(backend, "l", &mut values);
@@ -67,10 +64,7 @@ pub async fn known_among(
     on: &impl ConnectionTrait,
     people: &[AddressHash],
 ) -> Result<HashSet<AddressHash>, DbErr> {
-    let mut list = List::new([("address_hash", Kind::Bytes)]);
-    for hash in people {
-        list.push([hash.0.clone().into()]);
-    }
+    let list = List::of("address_hash", Kind::Bytes, people.iter().map(|hash| hash.0.clone()));
     let mut values = Vec::new();
     let list = list.relation(on.get_database_backend(), "l", &mut values);
     let sql =

@@ -142,10 +142,7 @@ async fn standing_of(
     if people.is_empty() {
         return Ok(standing);
     }
-    let mut list = List::new([("address_hash", Kind::Bytes)]);
-    for hash in people {
-        list.push([hash.0.clone().into()]);
-    }
+    let list = List::of("address_hash", Kind::Bytes, people.iter().map(|hash| hash.0.clone()));
     let backend = txn.get_database_backend();
     let mut values = Vec::new();
     let list = list.relation(backend, "l", &mut values);

@@ -81,10 +81,7 @@ fn each<T: Ord>(links: &[Link], of: impl Fn(&Link) -> T) -> Vec<T> {
 }
 
 async fn people_of(on: &impl ConnectionTrait, links: &[Link]) -> Result<HashMap<AddressHash, Person>, DbErr> {
-    let mut list = List::new([("address_hash", Kind::Bytes)]);
-    for link in links {
-        list.push([link.address_hash.0.clone().into()]);
-    }
+    let list = List::of("address_hash", Kind::Bytes, links.iter().map(|link| link.address_hash.0.clone()));
     let backend = on.get_database_backend();
     let mut values = Vec::new();
     let list = list.relation(backend, "l", &mut values);

@@ -206,10 +206,7 @@ pub async fn people(
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
-    let mut list = List::new([("id", Kind::Uuid)]);
-    for id in ids {
-        list.push([id.0.into()]);
-    }
+    let list = List::of("id", Kind::Uuid, ids.iter().map(|id| id.0));
     let backend = on.get_database_backend();
     let mut values = vec![brand.into()];
     let list = list.relation(backend, "l", &mut values);

@@ -236,10 +236,7 @@ async fn lock(
 ) -> Result<HashMap<AddressHash, Recipient>, DbErr> {
     let backend = txn.get_database_backend();
     let lock = if backend == DbBackend::Postgres { " FOR NO KEY UPDATE OF stored" } else { "" };
-    let mut said = List::new([("address_hash", Kind::Bytes)]);
-    for hash in hashes {
-        said.push([hash.0.clone().into()]);
-    }
+    let said = List::of("address_hash", Kind::Bytes, hashes.map(|hash| hash.0.clone()));
     let mut values = Vec::new();
     let relation = said.relation(backend, "said", &mut values);
     let sql = format!(
