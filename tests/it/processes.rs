@@ -167,6 +167,41 @@ async fn while_postgresql_is_away_nothing_counts_as_done_and_when_it_is_back_eve
 }
 
 on_both! {
+    async fn what_a_killed_worker_held_is_decided_though_the_relay_takes_one_at_a_time(database: Database) {
+        let relay = SmtpServer::start().await;
+        let url = relay.url();
+        let env = [
+            ("TIDINGS_RELAY_URL", url.as_str()),
+            ("TIDINGS_WORKER_CONNECTIONS", "1"),
+            ("TIDINGS_LEASE_SECONDS", "3"),
+            ("TIDINGS_RELAY_SILENCE", "8"),
+        ];
+        // It asks for rest, and after that one message at a time is under way: the one with which the worker dies.
+        relay.on(Stage::Mail, Act::reply_and_hang_up(421, "4.3.2 too busy")).once();
+        let gate = Gate::new();
+        relay.on(Stage::FinalDot, Act::Stall(gate.clone())).once();
+        let mut process = Process::serve(&database, &[], &env).await;
+        make_ready(&process.api).await;
+        let mut messages = Vec::new();
+        for person in 0..4 {
+            let body = json!({ "brand": "acme", "topic": "alerts", "to": { "email": address(person) }, "template": "hello" });
+            messages.push(process.api.post("/messages", body).await.id());
+        }
+        gate.reached().await;
+        process.kill();
+        gate.open();
+        let mut process = Process::serve(&database, &[], &env).await;
+        // The one that was told to come again has to wait for longer.
+        wait_until("all others to be sent", async || {
+            let states = messages.iter().map(async |id| {
+                process.api.get(&format!("/messages/{id}")).await.ok()["state"].clone()
+            });
+            join_all(states).await.iter().filter(|state| *state == "sent").count() == messages.len() - 1
+        })
+        .await;
+        assert!(process.terminate().await.success());
+    }
+
     async fn a_worker_that_slept_beyond_its_lease_writes_no_body_and_is_named_until_the_relay_must_have_hung_up(database: Database) {
         let relay = SmtpServer::start().await;
         let url = relay.url();

@@ -104,8 +104,7 @@ struct Taken {
 pub async fn claim(db: &Db, ask: Ask, trail: &mut Trail) -> Result<Vec<DeliveryId>, DbErr> {
     let txn = db.begin().await?;
     let mut moves = Moves::default();
-    end_leases(&txn, db, ask.silence, &mut moves).await?;
-    super::enqueue::expire_into(&txn, db, EXPIRED_AT_ONCE, &mut moves).await?;
+    end_overdue_on(&txn, db, ask.silence, &mut moves).await?;
     let mut ids = Vec::new();
     for lane in ask.lanes {
         let contents = contents_in(&txn, db, *lane, trail.last).await?;
@@ -129,6 +128,25 @@ pub async fn claim(db: &Db, ask: Ask, trail: &mut Trail) -> Result<Vec<DeliveryI
     moves.write(&txn, db).await?;
     txn.commit().await?;
     Ok(ids)
+}
+
+/// What a claim does before it takes anything, by itself: it has to happen where nothing may be claimed, too. What a lost
+/// worker held counts against limits until then, and they may be what forbids to claim.
+///
+/// # Errors
+/// The database's own; then nothing was changed, or nothing was confirmed.
+pub async fn end_overdue(db: &Db, silence: Duration) -> Result<(), DbErr> {
+    let txn = db.begin().await?;
+    let mut moves = Moves::default();
+    end_overdue_on(&txn, db, silence, &mut moves).await?;
+    moves.write(&txn, db).await?;
+    txn.commit().await
+}
+
+async fn end_overdue_on(txn: &Write, db: &Db, silence: Duration, moves: &mut Moves) -> Result<(), DbErr> {
+    end_leases(txn, db, silence, moves).await?;
+    super::enqueue::expire_into(txn, db, EXPIRED_AT_ONCE, moves).await?;
+    Ok(())
 }
 
 #[derive(FromQueryResult)]

@@ -70,7 +70,8 @@ impl Claims {
     }
 }
 
-/// Keeps the leases of what is held, and ends those of which nothing is left. Returns when `done` and all are ended.
+/// Keeps the leases of what is held, ends those of which nothing is left, and decides about those of workers that were lost,
+/// also while nothing may be claimed. Returns when `done` and all are ended.
 pub(super) async fn keep(worker: Arc<Worker>, done: CancellationToken) {
     let lease = worker.lease();
     loop {
@@ -91,6 +92,9 @@ pub(super) async fn keep(worker: Arc<Worker>, done: CancellationToken) {
         }
         if ended {
             return;
+        }
+        if let Err(error) = rows::end_overdue(&worker.app.db, worker.app.settings.relay_silence).await {
+            tracing::warn!(%error, "could not decide about leases that ended");
         }
     }
 }
