@@ -127,7 +127,8 @@ impl<const N: usize> List<N> {
             _ => format!("e.value ->> {n} AS {name}"),
         };
         let columns: Vec<String> = self.columns.iter().enumerate().map(column).collect();
-        format!("(SELECT {} FROM json_each(${first}) AS e) AS {name}", columns.join(", "))
+        // The LIMIT keeps each value from being taken out of the JSON again wherever the statement names it.
+        format!("(SELECT {} FROM json_each(${first}) AS e LIMIT -1) AS {name}", columns.join(", "))
     }
 
     /// A column as PostgreSQL writes an array.

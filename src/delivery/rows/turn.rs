@@ -95,9 +95,12 @@ pub async fn turn(
     beginnings: &[Beginning],
     silence: Duration,
 ) -> Result<Turn, DbErr> {
-    let plain = settlings.iter().all(|one| one.fate == Fate::Sent && one.attempt.is_some());
-    if db.backend() == DbBackend::Postgres && plain {
+    let all_sent = settlings.iter().all(|one| one.fate == Fate::Sent && one.attempt.is_some());
+    if db.backend() == DbBackend::Postgres && all_sent {
         return turn_at_once(db, settlings, beginnings).await;
+    }
+    if all_sent && let Some(turn) = turn_of_sent(db, settlings, beginnings).await? {
+        return Ok(turn);
     }
     let txn = db.begin().await?;
     let mut moves = Moves::default();
@@ -219,6 +222,68 @@ async fn settle_on(
     Ok(standing.len())
 }
 
+/// What becomes of a delivery that was sent.
+const SENT: &str = "state = 'sent', reason = NULL, attempts = attempts + 1, \
+    dated_at = COALESCE(deliveries.dated_at, gone.dated_at), begun_at = gone.begun_at, \
+    outcome = 'sent', phase = NULL, code = gone.code, enhanced = gone.enhanced, reply = gone.reply";
+
+fn sent_list(settlings: &[Settling]) -> List<5> {
+    let mut sent = List::new([
+        ("id", Kind::Uuid),
+        ("token", Kind::Uuid),
+        ("code", Kind::Int),
+        ("enhanced", Kind::Text),
+        ("reply", Kind::Text),
+    ]);
+    for one in settlings {
+        let attempt = one.attempt.as_ref();
+        sent.push([
+            one.held.id.0.into(),
+            one.token.0.into(),
+            attempt.and_then(|attempt| attempt.code).map(i64::from).into(),
+            attempt.and_then(|attempt| attempt.enhanced.clone()).into(),
+            attempt.map(|attempt| without_nul(attempt.reply.clone())).into(),
+        ]);
+    }
+    sent
+}
+
+/// The same for what mostly happens on SQLite, everything sent and still held: with one writer, nothing need be locked and
+/// read first. None, and nothing changed, when something is not held any more.
+async fn turn_of_sent(
+    db: &Db,
+    settlings: &[Settling],
+    beginnings: &[Beginning],
+) -> Result<Option<Turn>, DbErr> {
+    let txn = db.begin().await?;
+    let mut moves = Moves::default();
+    if !settlings.is_empty() {
+        let mut values = Vec::new();
+        let sent = sent_list(settlings).relation(db.backend(), "s", &mut values);
+        let held = format!("{sent} JOIN queue q ON q.delivery_id = s.id AND q.token = s.token");
+        let now = db.now_sql();
+        let sql = format!(
+            "UPDATE deliveries SET {SENT}, settled_at = {now}, ended_at = {now} \
+             FROM (SELECT s.*, q.begun_at, q.dated_at FROM {held}) AS gone WHERE deliveries.id = gone.id"
+        );
+        txn.execute_raw(Statement::from_sql_and_values(db.backend(), sql, values.clone())).await?;
+        let sql = format!("DELETE FROM queue WHERE delivery_id IN (SELECT q.delivery_id FROM {held})");
+        let gone = txn.execute_raw(Statement::from_sql_and_values(db.backend(), sql, values)).await?;
+        if gone.rows_affected() != settlings.len() as u64 {
+            txn.rollback().await?;
+            return Ok(None);
+        }
+        for one in settlings {
+            moves.add(one.held.content_id, State::Sending, "", -1);
+            moves.add(one.held.content_id, State::Sent, "", 1);
+        }
+    }
+    let begun = begin_on(&txn, db, beginnings).await?;
+    moves.write(&txn, db).await?;
+    txn.commit().await?;
+    Ok(Some(Turn { settled: settlings.len(), begun }))
+}
+
 fn without_nul(text: String) -> String {
     if text.contains('\0') { text.replace('\0', "") } else { text }
 }
@@ -320,8 +385,7 @@ fn begin_sql(db: &Db, list: &str) -> String {
         "UPDATE queue SET begun = TRUE, begun_at = CASE WHEN begun THEN begun_at ELSE {now} END, \
          dated_at = b.date FROM {list} WHERE queue.delivery_id = b.id AND queue.token = b.token AND (begun \
          OR ((not_after IS NULL OR not_after > {now}) \
-         AND NOT EXISTS (SELECT 1 FROM contents c WHERE c.id = queue.content_id AND c.held))) \
-         RETURNING queue.delivery_id",
+         AND NOT EXISTS (SELECT 1 FROM contents c WHERE c.id = queue.content_id AND c.held)))",
         now = db.now_sql()
     )
 }
@@ -335,9 +399,10 @@ fn begin_list(beginnings: &[Beginning]) -> List<3> {
 }
 
 /// Whose facts are wanted about which topics: see [`facts_of_p`].
-fn facts_list(beginnings: &[Beginning]) -> List<5> {
+fn facts_list(beginnings: &[Beginning]) -> List<6> {
     let mut list = List::new([
         ("id", Kind::Uuid),
+        ("token", Kind::Uuid),
         ("address_hash", Kind::Bytes),
         ("topic_id", Kind::Uuid),
         ("brand_key", Kind::Text),
@@ -348,6 +413,7 @@ fn facts_list(beginnings: &[Beginning]) -> List<5> {
         let hash = one.held.address_hash.0.clone();
         list.push([
             one.held.id.0.into(),
+            one.token.0.into(),
             hash.into(),
             one.held.topic_id.0.into(),
             brand.into(),
@@ -367,19 +433,15 @@ async fn begin_on(
     }
     let mut values = Vec::new();
     let sql = begin_sql(db, &begin_list(beginnings).relation(db.backend(), "b", &mut values));
-    let rows = txn.query_all_raw(Statement::from_sql_and_values(db.backend(), sql, values)).await?;
-    let begun: Result<Vec<DeliveryId>, DbErr> =
-        rows.iter().map(|row| row.try_get("", "delivery_id")).collect();
-    let begun = begun?;
-    let wanted: Vec<Beginning> =
-        beginnings.iter().filter(|one| begun.contains(&one.held.id)).cloned().collect();
-    if wanted.is_empty() {
-        return Ok(HashMap::new());
-    }
+    txn.execute_raw(Statement::from_sql_and_values(db.backend(), sql, values)).await?;
     // A statement of its own: its snapshot is later than the commit of every claim that is begun here.
     let mut values = Vec::new();
-    let people = facts_list(&wanted).relation(db.backend(), "p", &mut values);
-    let sql = format!("SELECT p.id, {FACTS} FROM {people} {}", facts_of_p(db.backend()));
+    let people = facts_list(beginnings).relation(db.backend(), "f", &mut values);
+    let sql = format!(
+        "SELECT p.id, {FACTS} FROM (SELECT f.* FROM {people} JOIN queue q ON q.delivery_id = f.id \
+         AND q.token = f.token AND q.begun) AS p {}",
+        facts_of_p(db.backend())
+    );
     let rows = txn.query_all_raw(Statement::from_sql_and_values(db.backend(), sql, values)).await?;
     rows.iter().map(fact).collect()
 }
@@ -392,39 +454,19 @@ fn fact(row: &QueryResult) -> Result<(DeliveryId, Facts), DbErr> {
 /// starts, so later than the commit of every claim that it names.
 async fn turn_at_once(db: &Db, settlings: &[Settling], beginnings: &[Beginning]) -> Result<Turn, DbErr> {
     let now = db.now_sql();
-    let mut sent = List::new([
-        ("id", Kind::Uuid),
-        ("token", Kind::Uuid),
-        ("code", Kind::Int),
-        ("enhanced", Kind::Text),
-        ("reply", Kind::Text),
-    ]);
-    for one in settlings {
-        let attempt = one.attempt.as_ref();
-        sent.push([
-            one.held.id.0.into(),
-            one.token.0.into(),
-            attempt.and_then(|attempt| attempt.code).map(i64::from).into(),
-            attempt.and_then(|attempt| attempt.enhanced.clone()).into(),
-            attempt.map(|attempt| without_nul(attempt.reply.clone())).into(),
-        ]);
-    }
     let mut values = Vec::new();
-    let sent = sent.relation(DbBackend::Postgres, "s", &mut values);
+    let sent = sent_list(settlings).relation(DbBackend::Postgres, "s", &mut values);
     let begins = begin_list(beginnings).relation(DbBackend::Postgres, "b", &mut values);
     let people = facts_list(beginnings).relation(DbBackend::Postgres, "f", &mut values);
     let sql = format!(
         "WITH gone AS (DELETE FROM queue USING {sent} WHERE queue.delivery_id = s.id AND queue.token = s.token \
          RETURNING queue.delivery_id, queue.content_id, queue.begun_at, queue.dated_at, s.code, s.enhanced, s.reply), \
-         kept AS (UPDATE deliveries SET state = 'sent', reason = NULL, attempts = attempts + 1, \
-         dated_at = COALESCE(deliveries.dated_at, gone.dated_at), settled_at = {now}, begun_at = gone.begun_at, \
-         ended_at = {now}, outcome = 'sent', phase = NULL, code = gone.code, enhanced = gone.enhanced, \
-         reply = gone.reply FROM gone WHERE deliveries.id = gone.delivery_id), \
+         kept AS (UPDATE deliveries SET {SENT}, settled_at = {now}, ended_at = {now} FROM gone WHERE deliveries.id = gone.delivery_id), \
          counted AS (INSERT INTO tally (content_id, shard, state, reason, n) \
          SELECT g.content_id, {shard}, w.word, '', w.sign * g.n \
          FROM (SELECT content_id, COUNT(*) AS n FROM gone GROUP BY content_id) AS g \
          CROSS JOIN (VALUES ('sending', -1), ('sent', 1)) AS w (word, sign) ORDER BY g.content_id, w.word {ADD}), \
-         begun AS ({begin}), \
+         begun AS ({begin} RETURNING queue.delivery_id), \
          known AS (SELECT p.id AS known_id, {FACTS} FROM (SELECT f.* FROM {people} \
          JOIN begun ON begun.delivery_id = f.id) AS p {facts}) \
          SELECT g.settled, known.known_id AS id, known.* \

@@ -1,8 +1,10 @@
-//! One connection's life. At most three deliveries are begun and not settled: the one that is handed over, the one whose
-//! envelope rides on its body, and either the one before, until its commit, or the one after, begun in the same commit.
+//! One connection's life. Few deliveries are begun and not settled at a time: the one that is handed over, the one whose
+//! envelope rides on its body, and those that are begun or settled meanwhile. As many a connection stay unknown at most
+//! when the worker is lost.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -19,6 +21,11 @@ use crate::delivery::rows::{Beginning, Fate, Settling};
 use crate::relay::{self, Connection, Outcome};
 use crate::under_way::InHand;
 
+/// Deliveries that are begun and not settled, where the relay is not faster than a commit: the one that is handed over, the
+/// one whose envelope rides on its body, and one that is begun or settled meanwhile.
+const BEGUN: usize = 3;
+/// The most of them, where it is: each more lets a commit hold more, and leaves one more unknown should the worker be lost.
+const MOST_BEGUN: usize = 5;
 /// How long a connection without work is kept.
 const IDLE: Duration = Duration::from_secs(15);
 
@@ -41,7 +48,8 @@ pub(super) async fn run(worker: Arc<Worker>, stop: CancellationToken) {
     let mut hand = Hand {
         post: Post { worker, stop, berth: None },
         connection: None,
-        begun: Vec::with_capacity(3),
+        begun: Vec::with_capacity(MOST_BEGUN),
+        bound: BEGUN,
         ready: Vec::new(),
         ended: Vec::new(),
     };
@@ -67,6 +75,8 @@ struct Hand {
     /// In the order in which they go out: the one that is handed over, the one whose envelope rides on its body, and the
     /// one that was begun meanwhile.
     begun: Vec<Begun>,
+    /// How many may be begun and not settled.
+    bound: usize,
     /// What is begun next.
     ready: Vec<Parcel>,
     /// What came to its end and is settled next.
@@ -198,42 +208,45 @@ impl Hand {
         }
     }
 
-    /// Hands the first one over, with the envelope of the second. Meanwhile what came before is settled and what comes
-    /// after the two is begun, in one commit, and what comes after that is made ready: so a relay that is slow to answer
-    /// waits for nothing of ours, and while it is quick the processors do.
+    /// Hands over what was begun, each with the envelope of the one after it. Meanwhile what came before is settled and what
+    /// comes after is begun, in one commit, and what comes after that is made ready: so a relay that is slow to answer
+    /// waits for nothing of ours, and one that is quick gets the next one while the commit is under way.
     async fn hand_over(&mut self) {
-        let (depth, worker) = (self.depth(), self.post.worker.clone());
-        let (Some(connection), Some(this)) = (&mut self.connection, self.begun.first()) else { return };
-        let room = (depth + 1).saturating_sub(self.begun.len()).min(self.ready.len());
+        let bound = if self.depth() == 1 { 2 } else { self.bound };
+        let room = bound.saturating_sub(self.begun.len()).min(self.ready.len());
         let parcels: Vec<Parcel> = self.ready.drain(..room).collect();
-        let after = self.begun.len() - 1 + parcels.len() + self.ready.len();
-        let room = if self.post.stop.is_cancelled() { 0 } else { (depth + 1).saturating_sub(after) };
-        let span = tracing::info_span!("delivery", id = %this.parcel.job.held.id, class = %this.parcel.job.held.class);
-        let next = self.begun.get(1).map(Begun::to_relay);
-        let turning = self.post.turn(std::mem::take(&mut self.ended), parcels);
-        let sending = connection.hand_over(this.to_relay(), next).instrument(span.clone());
-        let preparing = prepare(&worker, room, &mut self.ended);
-        let (more, outcome, ready) = futures_util::join!(turning, sending, preparing);
+        let after = self.begun.len() + parcels.len() + self.ready.len();
+        let room = if self.post.stop.is_cancelled() { 0 } else { (bound + bound / 2).saturating_sub(after) };
+        let ends = std::mem::take(&mut self.ended);
+        let Self { post, connection, begun, .. } = self;
+        let committed = AtomicBool::new(false);
+        let turning = async {
+            let more = post.turn(ends, parcels).await;
+            committed.store(true, Ordering::Relaxed);
+            more
+        };
+        let mut unmade = Vec::new();
+        let preparing = prepare(&post.worker, room, &mut unmade);
+        let mut ended = Vec::new();
+        let sending = async {
+            while let Some(end) = hand_one_over(post, connection, begun).await {
+                ended.push(end);
+                if committed.load(Ordering::Relaxed) {
+                    return false;
+                }
+                // The last one waits for the envelope that is to ride on its body.
+                if begun.len() < 2 || connection.is_none() || !post.may_go_on() {
+                    return true;
+                }
+            }
+            false
+        };
+        let (more, outran, ready) = futures_util::join!(turning, sending, preparing);
+        self.bound = if outran { (bound + 1).min(MOST_BEGUN) } else { (bound - 1).max(BEGUN) };
         self.begun.extend(more);
         self.ready.extend(ready);
-        let stale = connection.is_stale();
-        if !connection.is_open() {
-            self.connection = None;
-        }
-        if stale {
-            // It counts as no attempt: the same goes over a new connection at once.
-            return;
-        }
-        let this = self.begun.remove(0);
-        span.in_scope(|| {
-            tracing::debug!(outcome = name(&outcome), code = code(&outcome), "handed over");
-        });
-        worker.pace.count();
-        count(&outcome, &this);
-        // Before anything else is handed over: what says to stay away counts at once.
-        let heard = worker.gate.listen(this.parcel.domain(), &outcome);
-        self.ended.push(worker.settling(this.parcel.job, &outcome));
-        worker.gate.report(&worker.app.db, heard).await;
+        self.ended.extend(ended);
+        self.ended.extend(unmade);
     }
 
     async fn hang_up(&mut self) {
@@ -241,6 +254,38 @@ impl Hand {
             connection.quit().await;
         }
     }
+}
+
+/// Hands the first one over, with the envelope of the second. None when it counts as no attempt.
+async fn hand_one_over(
+    post: &Post,
+    connection: &mut Option<Connection>,
+    begun: &mut Vec<Begun>,
+) -> Option<Settling> {
+    let (Some(open), Some(this)) = (connection.as_mut(), begun.first()) else { return None };
+    let span = tracing::info_span!("delivery", id = %this.parcel.job.held.id, class = %this.parcel.job.held.class);
+    let next = begun.get(1).map(Begun::to_relay);
+    let outcome = open.hand_over(this.to_relay(), next).instrument(span.clone()).await;
+    let stale = open.is_stale();
+    if !open.is_open() {
+        *connection = None;
+    }
+    if stale {
+        // The same goes over a new connection at once.
+        return None;
+    }
+    let this = begun.remove(0);
+    span.in_scope(|| {
+        tracing::debug!(outcome = name(&outcome), code = code(&outcome), "handed over");
+    });
+    let worker = &post.worker;
+    worker.pace.count();
+    count(&outcome, &this);
+    // Before anything else is handed over: what says to stay away counts at once.
+    let heard = worker.gate.listen(this.parcel.domain(), &outcome);
+    let end = worker.settling(this.parcel.job, &outcome);
+    worker.gate.report(&worker.app.db, heard).await;
+    Some(end)
 }
 
 /// What a connection asks of the clerk, and by what right it hands over.
@@ -252,6 +297,11 @@ struct Post {
 }
 
 impl Post {
+    /// Whether nobody asked to be left alone and the connection is still ours.
+    fn may_go_on(&self) -> bool {
+        self.worker.gate.is_open() && !self.berth.as_ref().is_some_and(Berth::is_recalled)
+    }
+
     /// Settles, and begins as many of these as the decision lets go.
     async fn turn(&self, mut settlings: Vec<Settling>, mut parcels: Vec<Parcel>) -> Vec<Begun> {
         let mut begun = Vec::with_capacity(parcels.len());

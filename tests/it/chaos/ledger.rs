@@ -253,10 +253,10 @@ impl Ledger {
         for refusal in &self.refusals {
             *ways.entry(refusal.way).or_default() += 1;
         }
-        // A worker that is killed, sleeps too long or cannot reach its database in time leaves at most three messages of
+        // A worker that is killed, sleeps too long or cannot reach its database in time leaves at most five messages of
         // each connection unknown; for the others the relay gave no answer.
         let workers_lost = toll.kills + toll.sleeps + 3 * toll.restarts;
-        let explained = 3 * CONNECTIONS * workers_lost + unanswered;
+        let explained = 5 * CONNECTIONS * workers_lost + unanswered;
         if unknown > explained {
             faults.push(format!("{unknown} unknown, of which {explained} are explained"));
         }
