@@ -263,7 +263,8 @@ async fn hand_one_over(
     begun: &mut Vec<Begun>,
 ) -> Option<Settling> {
     let (Some(open), Some(this)) = (connection.as_mut(), begun.first()) else { return None };
-    let span = tracing::info_span!("delivery", id = %this.parcel.job.held.id, class = %this.parcel.job.held.class);
+    let span =
+        tracing::info_span!("delivery", id = %this.parcel.job.held.id, class = %this.parcel.job.held.class);
     let next = begun.get(1).map(Begun::to_relay);
     let outcome = open.hand_over(this.to_relay(), next).instrument(span.clone()).await;
     let stale = open.is_stale();

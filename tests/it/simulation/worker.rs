@@ -588,11 +588,8 @@ impl Sim<'_> {
             worker.begun.iter_mut().for_each(|one| one.announced = false);
         }
         // More than three only where the relay was quicker than the commits: here by chance.
-        let bound = match (self.odds.pipelines, self.one_in(2)) {
-            (false, _) => 2,
-            (true, false) => 3,
-            (true, true) => MOST_BEGUN,
-        };
+        let quick = if self.one_in(2) { MOST_BEGUN } else { 3 };
+        let bound = if self.odds.pipelines { quick } else { 2 };
         let worker = self.worker(w);
         let under_way = worker.begun.len() + worker.parcels.len();
         let room = if worker.stops { 0 } else { bound.saturating_sub(under_way) };
