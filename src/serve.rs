@@ -358,7 +358,7 @@ async fn run_campaigns(app: App, stop: CancellationToken) {
                 continue;
             }
             Err(error) => {
-                tracing::error!(%error, "a campaign could not be brought on");
+                tracing::error!(%error, "no campaign could be brought on");
                 Duration::from_secs(1)
             }
         };

@@ -18,9 +18,11 @@ mod gate;
 mod outbox;
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -114,13 +116,15 @@ pub async fn run(app: App, relay: Relay, stop: CancellationToken) {
     });
     let (claimers, hands, keepers) = (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());
     for lane in Lane::ALL {
-        claimers.spawn(claims::run(worker.clone(), lane, stop.clone()));
+        let (worker, stop) = (worker.clone(), stop.clone());
+        claimers.spawn(again_after_a_panic(move || claims::run(worker.clone(), lane, stop.clone())));
     }
     for _ in 0..connections {
         hands.spawn(connection::run(worker.clone(), stop.clone()));
     }
     let done = CancellationToken::new();
-    keepers.spawn(claims::keep(worker.clone(), done.clone()));
+    let (kept, until) = (worker.clone(), done.clone());
+    keepers.spawn(again_after_a_panic(move || claims::keep(kept.clone(), until.clone())));
     keepers.spawn(app.db.clone().listen(done.clone()));
     keepers.spawn(worker.berths.clone().keep(app.db.clone(), done.clone()));
     keepers.spawn(beat(app, done.clone()));
@@ -142,6 +146,14 @@ pub async fn run(app: App, relay: Relay, stop: CancellationToken) {
     drop(worker);
     if let Err(error) = counter.await {
         tracing::error!(%error, "the clerk did not come to its end");
+    }
+}
+
+/// Runs a loop to its end, and anew after a panic, which was logged where it happened: without its loops a worker would only
+/// seem to work.
+async fn again_after_a_panic<F: Future<Output = ()>>(run: impl Fn() -> F) {
+    while AssertUnwindSafe(run()).catch_unwind().await.is_err() {
+        tokio::time::sleep(DATABASE_PAUSE).await;
     }
 }
 
@@ -172,5 +184,19 @@ fn show(depths: &[Depth]) {
         shown("sending", depth.map(|depth| depth.sending));
         let oldest = depth.and_then(|depth| depth.oldest).unwrap_or(0).max(0);
         metrics::gauge!("tidings_queue_oldest_seconds", "class" => class.as_str()).set(oldest as f64 / 1e6);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_loop_that_panics_is_run_anew_until_it_comes_to_its_end() {
+        let runs = AtomicUsize::new(0);
+        again_after_a_panic(|| async { assert!(runs.fetch_add(1, Ordering::Relaxed) == 1) }).await;
+        assert_eq!(runs.into_inner(), 2);
     }
 }

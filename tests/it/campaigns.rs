@@ -77,6 +77,24 @@ async fn key(tidings: &Tidings, role: Role, brand: Option<&str>) -> Api {
 }
 
 on_both! {
+    async fn a_campaign_that_cannot_be_brought_on_keeps_no_other_from_it(database: Database) {
+        let tidings = Tidings::start(database).await;
+        tidings.ready_to_send().await;
+        tidings.recipients(3).await;
+        let everybody = json!({ "audience": { "all": true } });
+        let broken = draft(&tidings, everybody.clone()).await;
+        let db = tidings::db::Db::open(&tidings.database.url()).await.unwrap();
+        let txn = db.begin().await.unwrap();
+        let broken_id = uuid::Uuid::parse_str(id_of(&broken)).unwrap();
+        let sql = "UPDATE campaigns SET audience = '\"nobody knows\"', state = 'running' WHERE id = $1";
+        txn.execute_raw(Statement::from_sql_and_values(db.backend(), sql, [broken_id.into()])).await.unwrap();
+        txn.commit().await.unwrap();
+        let other = draft(&tidings, everybody).await;
+        act(&tidings, &other, "start").await;
+        assert_eq!(counts(&tidings.finished(id_of(&other)).await)["sent"], 3);
+        tidings.stop().await;
+    }
+
     async fn a_fan_out_held_between_its_steps_goes_on_where_it_was_and_reaches_everyone_once(database: Database) {
         let tidings = Tidings::start_web(database).await;
         tidings.ready_to_send().await;

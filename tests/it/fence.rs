@@ -14,7 +14,7 @@ use tidings::decision::{Class, Reason, Standing};
 use tidings::delivery::rows::{self, Ask, Attempt, Beginning, Claimed, Fate, Lane, Settling, Trail};
 use tidings::delivery::{NewDelivery, State, Stream};
 use tidings::fence::{self, Answer};
-use tidings::id::{BrandId, ContentId, DeliveryId, LeaseToken, RecipientId, TopicId};
+use tidings::id::{BrandId, ContentId, DeliveryId, LeaseToken, MailingId, RecipientId, TopicId};
 use tidings::opt_out::{Channel, OptIn, OptOut, Scope};
 use tidings::recipient::{Upsert, rows as recipients};
 
@@ -230,6 +230,29 @@ on_both! {
         assert_eq!(claim(2).await, [ids[1], ids[4]]);
         assert_eq!(claim(100).await, [ids[2]]);
         assert_eq!(desk.state(ids[0]).await.0, State::Queued);
+    }
+
+    async fn however_many_contents_have_something_unfinished_one_pass_over_them_finds_what_is_due(database: Database) {
+        let desk = Desk::set_up(&database).await;
+        let mut ids = Vec::new();
+        for _ in 0..140 {
+            ids.push(desk.enqueue(Class::Marketing).await);
+        }
+        let later = "UPDATE queue SET due_at = 9000000000000000 WHERE delivery_id <> $1";
+        desk.change(later, vec![ids[137].0.into()]).await;
+        let (silence, mut trail, mut passes) = (desk.app.settings.relay_silence, Trail::default(), Vec::new());
+        for _ in 0..2 {
+            let mut found = Vec::new();
+            loop {
+                let ask = Ask { token: LeaseToken::new(), lease: LEASE, silence, lanes: &Lane::ALL[1..], limit: 100 };
+                found.extend(rows::claim(&desk.app.db, ask, &mut trail).await.unwrap());
+                if !trail.goes_on() {
+                    break;
+                }
+            }
+            passes.push(found);
+        }
+        assert_eq!(passes, [vec![ids[137]], Vec::new()]);
     }
 
     async fn nothing_begins_whose_campaign_was_held_or_whose_time_is_over_since_it_was_claimed(database: Database) {
@@ -529,4 +552,26 @@ on_both! {
         txn.commit().await.unwrap();
         assert!(objections(Class::Notice).await.is_empty());
     }
+}
+
+#[tokio::test]
+async fn what_is_queued_again_beside_a_claim_is_found_by_the_next_one() {
+    let database = Database::postgres().await;
+    let desk = Desk::set_up(&database).await;
+    let late = desk.enqueue(Class::Marketing).await;
+    let mailing = MailingId(late.0);
+    desk.change("UPDATE deliveries SET mailing_id = id, not_after = 1 WHERE id = $1", vec![late.0.into()])
+        .await;
+    desk.change("UPDATE queue SET not_after = 1 WHERE delivery_id = $1", vec![late.0.into()]).await;
+    let txn = desk.app.db.begin().await.unwrap();
+    assert_eq!(rows::expire_some(&txn, &desk.app.db, 10).await.unwrap(), 1);
+    txn.commit().await.unwrap();
+    let content = rows::load(&desk.app.db, &[late]).await.unwrap()[0].content_id;
+    let mailing = rows::Mailing { id: mailing, content, lane: Lane::CanBeRefused };
+    let txn = desk.app.db.begin().await.unwrap();
+    assert_eq!(rows::move_deadline(&txn, &desk.app.db, mailing, None, 10).await.unwrap(), 1);
+    // It sees nothing of what is not committed, and must not put the content to rest for that.
+    assert!(desk.claim().await.1.is_empty());
+    txn.commit().await.unwrap();
+    assert_eq!(desk.claim_one().await.1.id, late);
 }

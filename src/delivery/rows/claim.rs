@@ -56,7 +56,16 @@ impl Lane {
 #[derive(Debug, Default)]
 pub struct Trail {
     of: HashMap<ContentId, Mark>,
+    /// The content after which the next claim begins.
     last: Option<ContentId>,
+    goes_on: bool,
+}
+
+impl Trail {
+    /// Whether there are contents that the last claim did not come to, so that one which took nothing says nothing yet.
+    pub fn goes_on(&self) -> bool {
+        self.goes_on
+    }
 }
 
 #[derive(Debug)]
@@ -107,7 +116,7 @@ pub async fn claim(db: &Db, ask: Ask, trail: &mut Trail) -> Result<Vec<DeliveryI
     end_overdue_on(&txn, db, ask.silence, &mut moves).await?;
     let mut ids = Vec::new();
     for lane in ask.lanes {
-        let contents = contents_in(&txn, db, *lane, trail.last).await?;
+        let contents = contents_in(&txn, db, *lane, trail).await?;
         let mut left = contents.len();
         for content in contents {
             let fair = (ask.limit - ids.len()).div_ceil(left);
@@ -154,25 +163,25 @@ struct Found {
     id: ContentId,
 }
 
-/// The contents of this lane that are not held and have something unfinished, from the one after `last` on, round and
-/// round.
-async fn contents_in(
-    txn: &Write,
-    db: &Db,
-    lane: Lane,
-    last: Option<ContentId>,
-) -> Result<Vec<ContentId>, DbErr> {
-    let sql = format!(
-        "SELECT id FROM contents WHERE active AND lane = {} AND NOT held ORDER BY id LIMIT 10000",
-        lane as i16
-    );
-    let found = Found::find_by_statement(Statement::from_string(db.backend(), sql)).all(&**txn).await?;
-    let mut ids: Vec<ContentId> = found.into_iter().map(|row| row.id).collect();
-    let next = last.map_or(0, |last| ids.partition_point(|id| *id <= last));
-    let next = next.min(ids.len());
-    ids.rotate_left(next);
-    ids.truncate(CONTENTS_AT_ONCE);
-    Ok(ids)
+/// The contents of this lane that are not held and have something unfinished, from the one after the last claim's on, and
+/// after the last one of all from the first again.
+async fn contents_in(txn: &Write, db: &Db, lane: Lane, trail: &mut Trail) -> Result<Vec<ContentId>, DbErr> {
+    let next = async |bounds: &str, content: ContentId, most: usize| {
+        let sql = format!(
+            "SELECT id FROM contents WHERE active AND lane = {} AND NOT held AND id {bounds} $1 ORDER BY id LIMIT {most}",
+            lane as i16
+        );
+        let statement = Statement::from_sql_and_values(db.backend(), sql, [content.0.into()]);
+        Found::find_by_statement(statement).all(&**txn).await
+    };
+    let last = trail.last.unwrap_or(ContentId(Uuid::nil()));
+    let mut found = next(">", last, CONTENTS_AT_ONCE).await?;
+    trail.goes_on = found.len() == CONTENTS_AT_ONCE;
+    if !trail.goes_on {
+        let left = CONTENTS_AT_ONCE - found.len();
+        found.extend(next("<=", last, left).await?);
+    }
+    Ok(found.into_iter().map(|row| row.id).collect())
 }
 
 /// Takes up to `limit` of this content, where the last claim ended if that was just now, else from the start.

@@ -7,7 +7,7 @@ use super::tally::Moves;
 use super::{Lane, Mailing, skip_locked};
 use crate::db::{Db, Kind, List, Write};
 use crate::delivery::{NewDelivery, State, Stream};
-use crate::id::{AttemptId, ContentId, DeliveryId, MailingId};
+use crate::id::{AttemptId, ContentId, DeliveryId};
 
 /// Deliveries taken up again in one statement.
 const RETRIED_AT_ONCE: u64 = 1_000;
@@ -164,13 +164,9 @@ struct Again {
 /// The database's own.
 pub async fn retry_failed(txn: &Write, db: &Db, mailing: Mailing) -> Result<u64, DbErr> {
     let Mailing { content, lane, .. } = mailing;
-    // No claim may put the content to rest before this is committed.
-    let share = if skip_locked(db.backend()).is_empty() { "" } else { " FOR KEY SHARE" };
-    let sql = format!("SELECT id FROM contents WHERE id = $1{share}");
-    txn.query_one_raw(Statement::from_sql_and_values(db.backend(), sql, [content.0.into()])).await?;
     let mut again = 0;
     loop {
-        let moved = reopen_some(txn, db, mailing.id, "failed", RETRIED_AT_ONCE, None).await?;
+        let moved = reopen_some(txn, db, mailing, "failed", RETRIED_AT_ONCE, None).await?;
         again += moved;
         if moved < RETRIED_AT_ONCE {
             break;
@@ -192,16 +188,20 @@ pub async fn retry_failed(txn: &Write, db: &Db, mailing: Mailing) -> Result<u64,
 pub(super) async fn reopen_some(
     txn: &Write,
     db: &Db,
-    mailing: MailingId,
+    mailing: Mailing,
     state: &'static str,
     limit: u64,
     not_after: Option<Option<i64>>,
 ) -> Result<u64, DbErr> {
+    // No claim may put the content to rest before this is committed.
+    let share = if skip_locked(db.backend()).is_empty() { "" } else { " FOR KEY SHARE" };
+    let sql = format!("SELECT id FROM contents WHERE id = $1{share}");
+    txn.query_one_raw(Statement::from_sql_and_values(db.backend(), sql, [mailing.content.0.into()])).await?;
     let sql = format!(
         "SELECT id, outcome IS NOT NULL AS tried FROM deliveries \
          WHERE mailing_id = $1 AND unsent = $2 ORDER BY id LIMIT {limit}"
     );
-    let values = [mailing.0.into(), state.into()];
+    let values = [mailing.id.0.into(), state.into()];
     let found = Again::find_by_statement(Statement::from_sql_and_values(db.backend(), sql, values));
     let found = found.all(&**txn).await?;
     if found.is_empty() {

@@ -54,7 +54,7 @@ pub async fn move_deadline(
     let sql = format!("UPDATE deliveries SET not_after = $1 FROM {relation} WHERE deliveries.id = l.id");
     txn.execute_raw(Statement::from_sql_and_values(db.backend(), sql, values)).await?;
     let moved = ids.len() as u64;
-    let reopened = reopen_some(txn, db, mailing.id, "expired", limit - moved, Some(at)).await?;
+    let reopened = reopen_some(txn, db, mailing, "expired", limit - moved, Some(at)).await?;
     if reopened > 0 {
         wake(txn, db, mailing.content, mailing.lane).await?;
         let mut moves = Moves::default();

@@ -154,6 +154,7 @@ pub(super) async fn run(worker: Arc<Worker>, lane: Lane, stop: CancellationToken
             continue;
         }
         match claim(&worker, lane, limit, &mut trail).await {
+            Ok(0) if trail.goes_on() => {}
             Ok(0) => {
                 let _ = tokio::time::timeout(poll, stop.run_until_cancelled(woken)).await;
             }
