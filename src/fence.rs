@@ -154,22 +154,22 @@ async fn answer(app: &App, asked: &OptOut, arrived: Instant) -> Result<Answer, D
     let bound = arrived.plus(app.settings.opt_out_wait);
     let late = || DbErr::Custom("an opt-out was not confirmed in time".into());
     let recorded = tokio::time::timeout(bound.remaining() + PATIENCE, record(app, asked)).await;
-    let (Refused { recorded, standing, quiet }, mut wait) = recorded.unwrap_or_else(|_| Err(late()))?;
-    if !quiet {
-        wait.run(&app.db, bound).await?;
-    }
+    let (Refused { recorded, standing, .. }, mut wait) = recorded.unwrap_or_else(|_| Err(late()))?;
+    wait.run(&app.db, bound).await?;
     let rest = wait.into_rest();
     let Recorded { id, recorded_at, new, overruled } = recorded;
     Ok(Answer { id, recorded_at, new, overruled, standing, rest })
 }
 
-/// The first step of [`opt_out`]: records it. Nothing is confirmed before the wait is over.
+/// The first step of [`opt_out`]: records it. Nothing is confirmed before the wait is over, which it is at once for whoever
+/// was seen to have nothing under way.
 ///
 /// # Errors
 /// As [`opt_out`].
 pub async fn record(app: &App, asked: &OptOut) -> Result<(Refused, Wait), DbErr> {
     let refused = record_with_others(app, asked).await?;
-    Ok((refused, Wait::of(widest(asked))))
+    let covered = if refused.quiet { Vec::new() } else { widest(asked) };
+    Ok((refused, Wait::of(covered)))
 }
 
 /// Records an opt-out together with those that come at the same time, or by itself where that is refused. It goes on when

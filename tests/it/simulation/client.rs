@@ -50,6 +50,21 @@ impl Client {
     pub(super) fn repeat(&mut self) {
         self.stage = Stage::Asks;
     }
+
+    /// Whom it is about, what it covers and what it is about to ask for; none when it has asked or is about a standing.
+    pub(super) fn asks(&self) -> Option<(usize, &[Class], &OptOut)> {
+        match (&self.stage, &self.wish) {
+            (Stage::Asks, Wish::OptOut(asked)) => Some((self.person, &self.classes, asked)),
+            _ => None,
+        }
+    }
+
+    /// It was recorded in this step.
+    pub(super) fn waits(&mut self, wait: Wait, step: u32) {
+        self.recorded = step;
+        self.lifted.clear();
+        self.stage = Stage::Waits(wait);
+    }
 }
 
 /// What a standing stops, said once more: the program's own table is what is looked at.
@@ -179,9 +194,7 @@ impl Sim<'_> {
                 }
                 self.tell(format!("client {n} is recorded: {}", recorded.is_ok()));
                 if let Ok(wait) = recorded {
-                    self.clients[n].recorded = self.step;
-                    self.clients[n].lifted.clear();
-                    self.clients[n].stage = Stage::Waits(wait);
+                    self.clients[n].waits(wait, self.step);
                 }
             }
             Stage::Waits(mut wait) => {

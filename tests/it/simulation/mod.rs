@@ -243,7 +243,13 @@ impl<'w> Sim<'w> {
                 true
             }
             18 => self.take_up_again().await,
-            19 if self.windows_open() => self.window().await,
+            19 if self.windows_open() => {
+                if self.one_in(2) {
+                    self.claim_is_stopped().await
+                } else {
+                    self.refusal_is_stopped().await
+                }
+            }
             19 | 20 => {
                 let w = self.below(self.workers.len());
                 self.befalls(w).await
@@ -300,10 +306,14 @@ impl<'w> Sim<'w> {
     }
 
     async fn fan_out(&mut self) {
-        let id = World::delivery(self.seed, self.deliveries.len());
         let classes = if self.odds.service_side { SERVICE_SIDE } else { CLASSES };
         let class = classes[self.below(classes.len())];
         let person = self.below(self.people.len());
+        self.fan_out_to(person, class).await;
+    }
+
+    async fn fan_out_to(&mut self, person: usize, class: Class) {
+        let id = World::delivery(self.seed, self.deliveries.len());
         self.tell(format!("{id} is fanned out: {class} to person {person}"));
         self.touched = true;
         self.dry = false;

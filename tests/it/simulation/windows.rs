@@ -1,15 +1,17 @@
 //! Two transactions open at once, where the database has row locks: a claim that is stopped right before its COMMIT while
-//! people refuse, and a refusal that waits for its person's row while workers go on.
+//! people refuse, and a refusal that is stopped right before its COMMIT while mail is fanned out and a worker goes on.
 
 use std::time::Duration;
 
 use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 use tidings::db::Write;
 use tidings::delivery::rows::{self, Ask, Lane};
+use tidings::fence;
 use tidings::id::LeaseToken;
 use uuid::Uuid;
 
 use super::Sim;
+use super::world::COMMITS_REFUSALS;
 use crate::harness::wait_until;
 
 impl Sim<'_> {
@@ -42,7 +44,7 @@ impl Sim<'_> {
 
     /// A worker claims and is stopped before its COMMIT; people refuse meanwhile; then it goes on. Says no when the worker
     /// is busy.
-    pub(super) async fn window(&mut self) -> bool {
+    pub(super) async fn claim_is_stopped(&mut self) -> bool {
         let w = self.below(self.workers.len());
         if self.clients.is_empty() || self.workers[w].asleep > 0 || !self.workers[w].is_idle() {
             return false;
@@ -70,6 +72,48 @@ impl Sim<'_> {
         self.tell(format!("worker {w} goes on and has claimed {ids:?}"));
         // It was committed now: what the refusals meanwhile answered, they did not name it.
         self.claimed(w, token, ids, until, self.step);
+        true
+    }
+
+    /// A refusal is stopped at its COMMIT, after everything else that it does before; somebody mails its person meanwhile,
+    /// and a worker claims and begins; then it goes on. Says no when nobody is about to refuse or no worker is idle.
+    pub(super) async fn refusal_is_stopped(&mut self) -> bool {
+        let w = self.below(self.workers.len());
+        if self.workers[w].asleep > 0 || !self.workers[w].is_idle() {
+            return false;
+        }
+        if self.clients.len() < 6 {
+            self.refuses();
+        }
+        let asking = self.clients.iter().enumerate().filter_map(|(n, one)| Some((n, one.asks()?)));
+        let Some((n, (person, classes, asked))) = asking.last() else { return false };
+        let class = classes[self.step as usize % classes.len()];
+        let (app, asked) = (self.world.app.clone(), asked.clone());
+        let bar = self.world.app.db.begin().await.unwrap();
+        let sql = format!("SELECT pg_advisory_xact_lock({COMMITS_REFUSALS})");
+        bar.execute_raw(Statement::from_string(DbBackend::Postgres, sql)).await.unwrap();
+        let refusal = tokio::spawn(async move { fence::record(&app, &asked).await });
+        self.stands(&refusal).await;
+        self.tell(format!("client {n} is stopped before its COMMIT"));
+        if self.deliveries.len() < 12 {
+            self.step += 1;
+            self.fan_out_to(person, class).await;
+        }
+        for _ in 0..3 + self.below(5) {
+            self.step += 1;
+            let worked = tokio::time::timeout(Duration::from_secs(30), self.work(w)).await;
+            worked.expect("a worker waits for a refusal that is stopped");
+            self.look_at_rows().await;
+        }
+        bar.rollback().await.unwrap();
+        self.step += 1;
+        self.touched = true;
+        // Where the steps between took long the database has given it up, as it would for anybody who keeps a lock.
+        let recorded = refusal.await.unwrap();
+        self.tell(format!("client {n} goes on and is recorded: {}", recorded.is_ok()));
+        if let Ok((_, wait)) = recorded {
+            self.clients[n].waits(wait, self.step);
+        }
         true
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait as _, FromQueryResult, Statement, Value};
+use sea_orm::{ConnectionTrait as _, DbBackend, FromQueryResult, Statement, Value};
 use tidings::address::{AddressHash, EmailAddress};
 use tidings::app::App;
 use tidings::clock::{Clock, Timestamp};
@@ -19,6 +19,8 @@ use crate::harness::Database;
 
 /// When every schedule begins.
 const BEGINNING: Timestamp = Timestamp(1_800_000_000_000_000);
+/// The lock at which the COMMIT of every refusal stands still, on PostgreSQL, while somebody else has it.
+pub(super) const COMMITS_REFUSALS: i64 = 1;
 /// Classes that are sent here, those that can be refused more often.
 pub(super) const CLASSES: [Class; 5] =
     [Class::Marketing, Class::Marketing, Class::Reminder, Class::Relationship, Class::Notice];
@@ -69,6 +71,16 @@ impl World {
                        held, created_at, frozen_at) VALUES ($1, $2, $3, 't', 's', 'h', 't', '{}', '{}', FALSE, 0, 0)";
             world.run(&txn, sql, vec![content.0.into(), brand.0.into(), topic.0.into()]).await;
             world.topics.push((class, topic, content));
+        }
+        if world.app.db.backend() == DbBackend::Postgres {
+            let sql = format!(
+                "CREATE FUNCTION at_commit() RETURNS trigger LANGUAGE plpgsql AS \
+                 $$ BEGIN PERFORM pg_advisory_xact_lock_shared({COMMITS_REFUSALS}); RETURN NULL; END $$"
+            );
+            world.run(&txn, &sql, Vec::new()).await;
+            let sql = "CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON opt_events \
+                       DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION at_commit()";
+            world.run(&txn, sql, Vec::new()).await;
         }
         txn.commit().await.unwrap();
         world
