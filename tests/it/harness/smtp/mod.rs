@@ -23,12 +23,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 
-use super::eventually;
+use super::{eventually, wait_until};
 use dialogue::Dialogue;
 
 /// Where in a dialogue an act takes place.
@@ -304,13 +305,38 @@ pub(crate) struct Options {
 pub(crate) struct SmtpServer {
     addr: SocketAddr,
     state: Arc<Mutex<State>>,
-    task: AbortHandle,
+    options: Options,
+    tasks: Vec<AbortHandle>,
+    /// Ends the listening of the newest task.
+    away: CancellationToken,
 }
 
 impl Drop for SmtpServer {
     fn drop(&mut self) {
-        self.task.abort();
+        self.tasks.iter().for_each(AbortHandle::abort);
     }
+}
+
+/// Takes connections until it is to be away; those it has taken go on.
+async fn listen(listener: TcpListener, state: Arc<Mutex<State>>, options: Options, away: CancellationToken) {
+    let mut dialogues = JoinSet::new();
+    while let Some(Ok((tcp, _))) = away.run_until_cancelled(listener.accept()).await {
+        tcp.set_nodelay(true).unwrap();
+        let id = {
+            let mut state = state.lock().unwrap();
+            let id = state.connections;
+            state.connections += 1;
+            state.open.insert(id);
+            state.lines.push(Vec::new());
+            state.bursts.push(Vec::new());
+            id
+        };
+        let dialogue = Dialogue::new(id, Arc::clone(&state), options.clone());
+        dialogues.spawn(dialogue.run(tcp));
+        while dialogues.try_join_next().is_some() {}
+    }
+    drop(listener);
+    while dialogues.join_next().await.is_some() {}
 }
 
 impl SmtpServer {
@@ -324,26 +350,27 @@ impl SmtpServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let state = Arc::new(Mutex::new(State::default()));
-        let shared = Arc::clone(&state);
-        let task = tokio::spawn(async move {
-            let mut dialogues = JoinSet::new();
-            while let Ok((tcp, _)) = listener.accept().await {
-                tcp.set_nodelay(true).unwrap();
-                let id = {
-                    let mut state = shared.lock().unwrap();
-                    let id = state.connections;
-                    state.connections += 1;
-                    state.open.insert(id);
-                    state.lines.push(Vec::new());
-                    state.bursts.push(Vec::new());
-                    id
-                };
-                let dialogue = Dialogue::new(id, Arc::clone(&shared), options.clone());
-                dialogues.spawn(dialogue.run(tcp));
-                while dialogues.try_join_next().is_some() {}
-            }
-        });
-        Self { addr, state, task: task.abort_handle() }
+        let mut server = Self { addr, state, options, tasks: Vec::new(), away: CancellationToken::new() };
+        server.listen_on(listener);
+        server
+    }
+
+    fn listen_on(&mut self, listener: TcpListener) {
+        self.away = CancellationToken::new();
+        let listening = listen(listener, Arc::clone(&self.state), self.options.clone(), self.away.clone());
+        self.tasks.push(tokio::spawn(listening).abort_handle());
+    }
+
+    /// Listens no more; the dialogues under way go on.
+    pub(crate) async fn go_away(&self) {
+        self.away.cancel();
+        wait_until("a relay that is away", async || TcpStream::connect(self.addr).await.is_err()).await;
+    }
+
+    /// Listens again where it did.
+    pub(crate) async fn come_back(&mut self) {
+        let listener = TcpListener::bind(self.addr).await.unwrap();
+        self.listen_on(listener);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -366,6 +393,11 @@ impl SmtpServer {
         let index = state.rules.len() - 1;
         drop(state);
         Rule { server: self, index }
+    }
+
+    /// How many acts that were to happen a number of times have not happened yet.
+    pub(crate) fn acts_left(&self) -> usize {
+        self.state().rules.iter().map(|rule| rule.times).filter(|times| *times != usize::MAX).sum()
     }
 
     /// Behaves well from now on.
