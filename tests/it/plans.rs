@@ -10,15 +10,17 @@ use std::time::Duration;
 
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use serde_json::{Value, json};
+use tidings::config::{LimitEntry, Limited};
 use tidings::db::Observer;
 use tidings::serve::Parts;
 
-use crate::harness::{Act, Database, Stage, Tidings};
+use crate::harness::{Act, Database, Gate, Stage, Tidings, wait_until};
 
 /// The tables that grow with people and messages.
-const LARGE: [&str; 11] = [
+const LARGE: [&str; 12] = [
     "deliveries",
     "queue",
+    "permits",
     "attempts",
     "doubts",
     "tally",
@@ -28,6 +30,20 @@ const LARGE: [&str; 11] = [
     "addresses",
     "opt_events",
     "suppressions",
+];
+
+/// Parts of statements that are rare, each of which must have been heard of.
+const HEARD: [(&str, &str); 10] = [
+    ("a permit is asked for", "INSERT INTO permits"),
+    ("permits end", "DELETE FROM permits"),
+    ("what finds no room is set aside", "aside = l.name"),
+    ("it is called up", "UPDATE queue SET aside = NULL"),
+    ("is there anybody who waits", "FROM queue WHERE aside IN"),
+    ("a deadline moves", "UPDATE queue SET not_after"),
+    ("what failed or expired is opened again", "AND unsent = $2"),
+    ("it is queued again", "INSERT INTO queue"),
+    ("what is cancelled ends", "q.token IS NULL AND q.content_id = $1"),
+    ("what expires ends", "q.token IS NULL AND q.not_after <="),
 ];
 
 /// Statements that go through a table on purpose, a bounded number of rows at a time, in the order of its key.
@@ -40,9 +56,17 @@ on_both! {
         let observer = Observer(Arc::new(move |sql| {
             told.lock().unwrap().insert(sql.to_owned());
         }));
-        let tidings =
-            Tidings::start_parts(database, Parts { observer: Some(observer), ..Parts::default() }, |_| {}).await;
+        let parts = Parts { observer: Some(observer), ..Parts::default() };
+        let tidings = Tidings::start_parts(database, parts, |settings| {
+            let limited = Limited::Domains(vec!["slow.example.com".into()]);
+            settings.limits.push(LimitEntry { limited, rate: None, connections: Some(1), warm_up: None });
+        })
+        .await;
         exercise(&tidings).await;
+        limits_and_deadlines(&tidings).await;
+        for (what, part) in HEARD {
+            wait_until(what, async || statements.lock().unwrap().iter().any(|sql| sql.contains(part))).await;
+        }
         let statements: Vec<String> = statements.lock().unwrap().iter().cloned().collect();
         assert!(statements.len() > 60, "only {} statements were heard of", statements.len());
         let mut faults = Vec::new();
@@ -93,6 +117,35 @@ async fn exercise(tidings: &Tidings) {
     let late = tidings.draft("acme", "marketing").await;
     tidings.patch(&format!("/campaigns/{late}"), json!({ "not_after": "2099-01-01T00:00:00Z" })).await.ok();
     tidings.delete(&format!("/campaigns/{late}")).await;
+}
+
+/// A destination that takes one message at a time, a deadline that passes and is moved, a campaign that is cancelled.
+async fn limits_and_deadlines(tidings: &Tidings) {
+    let gate = Gate::new();
+    tidings.smtp.on(Stage::FinalDot, Act::Stall(gate.clone())).to("p0@slow.example.com").once();
+    let mut messages = Vec::new();
+    for n in 0..4 {
+        messages.push(tidings.message("acme", "service", &format!("p{n}@slow.example.com")).await);
+        gate.reached().await;
+    }
+    gate.open();
+    for message in &messages {
+        assert_eq!(tidings.settled(message).await["state"], "sent");
+    }
+    let in_an_hour = |tidings: &Tidings| {
+        let at = tidings.clock().now().plus(Duration::from_secs(3600));
+        json!({ "not_after": at.to_string() })
+    };
+    let campaign = tidings.draft("acme", "relationship").await;
+    let path = format!("/campaigns/{campaign}");
+    let lines = "email\na@people.example.com\nb@people.example.com\n";
+    tidings.patch(&path, in_an_hour(tidings)).await.ok();
+    tidings.post_text(&format!("{path}/recipients"), "text/csv", lines).await.ok();
+    tidings.advance(Duration::from_secs(2 * 3600));
+    tidings.campaign_when("has expired", &campaign, |campaign| campaign["counts"]["expired"] == 2).await;
+    tidings.patch(&path, in_an_hour(tidings)).await.ok();
+    tidings.post_empty(&format!("{path}/cancel")).await.ok();
+    tidings.campaign_when("is cancelled", &campaign, |campaign| campaign["counts"]["cancelled"] == 2).await;
 }
 
 /// Whether a statement can be planned and is about the large tables; the schema's own history is not.
