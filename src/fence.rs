@@ -9,10 +9,11 @@
 //! one starts:
 //!
 //! 1. *claim*: rows get a fresh token, and one row of `leases` says how long it is valid and of what;
-//! 2. *begin*: by id and token, rows are marked as begun, and the same statement reads the facts (on SQLite the same
-//!    transaction); nothing is begun whose token is gone;
+//! 2. *begin*: by id and token, rows are marked as begun, and in the same transaction, by the same statement or a later
+//!    one, the facts are read; nothing is begun whose token is gone;
 //! 3. *decide* by those facts; after a no, not an octet is written, and the row is settled as suppressed;
-//! 4. *hand over*, looking at the lease before the envelope and again before the body;
+//! 4. *hand over*, looking at the lease before the envelope and again before the body; before the envelope also at how old
+//!    the facts are: when it is too late for them, *begin* and *decide* are done again;
 //! 5. *settle*, by id and token: the row leaves `queue`, or waits there without a token to be tried again.
 //!
 //! An opt-out does, in this order:
@@ -36,6 +37,7 @@
 //!   gets the row's lock it finds the token gone and begins nothing. Had *begin* held the lock first, taking back would
 //!   have passed over the row, and *L* would hold it.
 //! * Its claim was lost before *L*: see the next paragraph.
+//! * It was given back or set aside before *L*: likewise not begun, and its token gone.
 //!
 //! Either way nothing unnamed is written. It does not matter when facts were read before *begin*, nor how many rows a
 //! claim takes, nor how many are begun at once: each (id, token) is waited for by itself.
@@ -46,6 +48,10 @@
 //! outcome is unknown, and the row stands in `doubts` until the relay must have hung up on a silent peer. Every opt-out
 //! until then names it, from the very statement that found nothing left to wait for. The row of a lease goes only when
 //! nothing is found under its token. Otherwise a row would keep a token that nobody ever ends.
+//!
+//! **What time does decide.** What an answer names may still be written. That its envelope has begun by then rests on
+//! clocks alone: a worker begins it within [`ENVELOPE_WITHIN`] after it asked for the facts, and the answer that names it
+//! comes no sooner after *R*. Only a worker that is suspended between that look at its clock and the write is later.
 //!
 //! **Order.** Opt-outs and opt-ins of one person take effect in the order in which they are committed under the lock
 //! of the person's address row. Whether an opt-out stands already is read in a statement of its own, once that lock is
@@ -70,7 +76,7 @@ use crate::address::AddressHash;
 use crate::app::App;
 use crate::clock::{Instant, Timestamp};
 use crate::db::Db;
-use crate::decision::{Class, Standing};
+use crate::decision::{Class, ENVELOPE_WITHIN, Standing};
 use crate::delivery::rows::{Covered, InFlight, Look, look, take_back, unfinished_among};
 use crate::id::{DeliveryId, OptEventId, RecipientId};
 use crate::opt_out::rows::{Recorded, Refused, Undone, record_opt_in, record_opt_outs};
@@ -151,11 +157,11 @@ pub async fn opt_out(app: &App, asked: &OptOut, arrived: Instant) -> Result<Answ
 }
 
 async fn answer(app: &App, asked: &OptOut, arrived: Instant) -> Result<Answer, DbErr> {
-    let bound = arrived.plus(app.settings.opt_out_wait);
+    let most = app.settings.opt_out_wait;
     let late = || DbErr::Custom("an opt-out was not confirmed in time".into());
-    let recorded = tokio::time::timeout(bound.remaining() + PATIENCE, record(app, asked)).await;
+    let recorded = tokio::time::timeout(arrived.plus(most).remaining() + PATIENCE, record(app, asked)).await;
     let (Refused { recorded, standing, .. }, mut wait) = recorded.unwrap_or_else(|_| Err(late()))?;
-    wait.run(&app.db, bound).await?;
+    wait.run(&app.db, arrived, most).await?;
     let rest = wait.into_rest();
     let Recorded { id, recorded_at, new, overruled } = recorded;
     Ok(Answer { id, recorded_at, new, overruled, standing, rest })
@@ -295,7 +301,7 @@ pub async fn change_standing(
     arrived: Instant,
 ) -> Result<Option<Rest>, DbErr> {
     let Some(mut wait) = record_standing(app, recipient, standing).await? else { return Ok(None) };
-    wait.run(&app.db, arrived.plus(app.settings.opt_out_wait)).await?;
+    wait.run(&app.db, arrived, app.settings.opt_out_wait).await?;
     Ok(Some(wait.into_rest()))
 }
 
@@ -352,6 +358,8 @@ fn widest(asked: &OptOut) -> Vec<Covered> {
 /// A refusal that is committed, and what is seen to before it is answered. It holds no connection between its steps.
 #[derive(Debug)]
 pub struct Wait {
+    /// When it was known to be committed.
+    recorded: Instant,
     /// What it covers and was not seen to yet; the first is at hand.
     covered: VecDeque<Covered>,
     taken_back: bool,
@@ -375,8 +383,14 @@ pub enum Next {
 
 impl Wait {
     fn of(covered: Vec<Covered>) -> Self {
-        let covered = covered.into();
-        Self { covered, taken_back: false, awaited: None, found: Look::default(), rest: Rest::default() }
+        Self {
+            recorded: Instant::now(),
+            covered: covered.into(),
+            taken_back: false,
+            awaited: None,
+            found: Look::default(),
+            rest: Rest::default(),
+        }
     }
 
     /// One step, a transaction or a statement of its own: takes back what has not begun, or looks whether something is
@@ -425,7 +439,10 @@ impl Wait {
         if self.covered.is_empty() { Next::Over } else { Next::Step }
     }
 
-    async fn run(&mut self, db: &Db, bound: Instant) -> Result<(), DbErr> {
+    /// Waits for `most` since the request arrived, and after a slow COMMIT for long enough that no envelope begins any more
+    /// by facts from before it.
+    async fn run(&mut self, db: &Db, arrived: Instant, most: Duration) -> Result<(), DbErr> {
+        let bound = arrived.plus(most).max(self.recorded.plus(most.min(ENVELOPE_WITHIN)));
         let mut pause = FIRST_PAUSE;
         loop {
             let mut next = self.step(db).await?;

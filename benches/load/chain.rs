@@ -137,7 +137,7 @@ fn cleared(
     }
     let delivery = DeliveryId::new();
     let message = press.message(n, delivery)?;
-    let lease = Lease { delivery, token: LeaseToken::new(), until: until.clone() };
+    let lease = Lease { delivery, token: LeaseToken::new(), until: until.clone(), asked: Moment::now() };
     let clearance =
         decide(Class::Marketing, &Facts::default(), lease).map_err(|reason| format!("{reason:?}"))?;
     Ok(Some((message, clearance)))

@@ -22,9 +22,11 @@ mod tests;
 pub use class::Class;
 pub use facts::{Facts, Health, Said, Stand, Standing};
 
+use std::time::Duration;
+
 use serde::Serialize;
 
-use crate::clock::Deadline;
+use crate::clock::{Deadline, Instant};
 use crate::id::{DeliveryId, LeaseToken};
 
 /// Why a message is not sent. The words are part of the API.
@@ -85,6 +87,11 @@ pub enum Ground {
     CustomerKeeps,
 }
 
+/// How long facts allow an envelope to begin, counted from before they were asked for. Whoever records a refusal and finds
+/// something under way answers no sooner than this after its commit: so nothing begins after the answer that was decided
+/// before it.
+pub const ENVELOPE_WITHIN: Duration = Duration::from_secs(2);
+
 /// The right to hand one delivery over. It names the claim under which it was given and lapses with its lease.
 #[derive(Debug)]
 pub struct Clearance {
@@ -92,6 +99,7 @@ pub struct Clearance {
     token: LeaseToken,
     until: Deadline,
     also_until: Option<Deadline>,
+    envelope_by: Instant,
 }
 
 impl Clearance {
@@ -108,6 +116,16 @@ impl Clearance {
     /// Whether it still counts. Ask right before each write that cannot be taken back.
     pub fn is_valid(&self) -> bool {
         !self.until.has_passed() && !self.also_until.as_ref().is_some_and(Deadline::has_passed)
+    }
+
+    /// Whether the facts are too old to begin by them. What was begun in time may go on.
+    pub fn is_outdated(&self) -> bool {
+        self.envelope_by.has_passed()
+    }
+
+    /// Whether the envelope may begin. Ask right before its write.
+    pub fn may_begin(&self) -> bool {
+        self.is_valid() && !self.is_outdated()
     }
 
     /// The same clearance, which lapses by this deadline too: that of the connection over which it is handed over.
@@ -132,6 +150,8 @@ pub struct Lease {
     pub token: LeaseToken,
     /// The lease's end less a margin, counted from before the claim was asked for; moves when the lease is renewed.
     pub until: Deadline,
+    /// A moment before the facts were asked for.
+    pub asked: Instant,
 }
 
 /// Decides whether the leased delivery may be handed over.
@@ -146,6 +166,7 @@ pub fn decide(class: Class, facts: &Facts, lease: Lease) -> Result<Clearance, Re
             token: lease.token,
             until: lease.until,
             also_until: None,
+            envelope_by: lease.asked.plus(ENVELOPE_WITHIN),
         }),
     }
 }

@@ -109,8 +109,13 @@ fn every_reason_and_every_ground_has_its_case() {
 
 #[test]
 fn a_clearance_names_its_delivery_and_lapses_with_its_lease() {
-    let soon = Instant::now().plus(std::time::Duration::from_secs(60));
-    let open = Lease { delivery: DeliveryId::new(), token: LeaseToken::new(), until: Deadline::at(soon) };
+    let soon = Instant::now().plus(Duration::from_secs(60));
+    let open = Lease {
+        delivery: DeliveryId::new(),
+        token: LeaseToken::new(),
+        until: Deadline::at(soon),
+        asked: Instant::now(),
+    };
     let clearance = decide(Class::Marketing, &Facts::default(), open.clone()).unwrap();
     assert_eq!((clearance.delivery(), clearance.token()), (open.delivery, open.token));
     assert!(clearance.is_valid());

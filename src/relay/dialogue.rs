@@ -101,10 +101,10 @@ impl Connection {
         self.stale
     }
 
-    /// Hands `this` over, if its clearance is valid right before the envelope and right before the body.
+    /// Hands `this` over, if its clearance lets it begin right before the envelope and is valid right before the body.
     ///
     /// The envelope of `next` rides in the same write as the body and the final dot of `this`, if the relay offers
-    /// PIPELINING (RFC 2920 §3.1), its clearance is valid right then, and nothing speaks against it beforehand;
+    /// PIPELINING (RFC 2920 §3.1), its clearance lets it begin right then, and nothing speaks against it beforehand;
     /// [`Connection::announced`] tells. A following call whose `this` is that delivery, with the same message, reads the
     /// replies to that envelope first and goes on with the body. If the connection is closed before, that delivery
     /// surely was not sent.
@@ -133,7 +133,7 @@ impl Connection {
                 self.wire = Some(wire);
                 return outcome;
             }
-            if !this.clearance.is_valid() {
+            if !this.clearance.may_begin() {
                 self.wire = Some(wire);
                 return Outcome::NotSent(Phase::MailFrom, Fault::Lapsed.words());
             }
@@ -283,7 +283,8 @@ impl Connection {
         let sent = if wire.has_unread() {
             Err(Fault::Unasked)
         } else {
-            wire.send(Leave { own: Some(this.clearance), next: None }, self.timeouts.block).await
+            let leave = Leave { own: Some(this.clearance), begins: phase == Phase::MailFrom, next: None };
+            wire.send(leave, self.timeouts.block).await
         };
         sent.map(drop).map_err(|fault| End::Broken(phase, fault))
     }
@@ -313,7 +314,7 @@ impl Connection {
             // A reply to nothing would be taken for the reply to the message.
             return Err(End::Broken(Phase::Body, Fault::Unasked));
         }
-        let mut leave = Leave { own: Some(this.clearance), next: None };
+        let mut leave = Leave { own: Some(this.clearance), begins: false, next: None };
         if let Some(next) = next
             && self.offer.pipelining
             && self.offer.lay(next.message, next.clearance.delivery(), &mut self.coming).is_ok()

@@ -81,6 +81,8 @@ impl From<Garbled> for Fault {
 pub(super) struct Leave<'a> {
     /// Whose octets come first; none for what belongs to no message.
     pub(super) own: Option<&'a Clearance>,
+    /// Whether they begin its envelope.
+    pub(super) begins: bool,
     /// Whose octets follow, and from where on.
     pub(super) next: Option<(&'a Clearance, usize)>,
 }
@@ -206,9 +208,11 @@ impl Sending<'_> {
     fn poll(&mut self, cx: &mut Context<'_>, wire: &mut Wire) -> Poll<Result<Tail, Fault>> {
         loop {
             let own_end = self.leave.next.map_or(self.end, |(_, from)| from.min(self.end));
-            let own_lapsed = self.leave.own.is_some_and(|clearance| !clearance.is_valid());
+            let begins = self.leave.begins && (self.sent == 0 || self.flushing);
+            let may_go = |own: &Clearance| if begins { own.may_begin() } else { own.is_valid() };
+            let own_lapsed = self.leave.own.is_some_and(|own| !may_go(own));
             let next_lapsed =
-                self.end > own_end && self.leave.next.is_some_and(|(clearance, _)| !clearance.is_valid());
+                self.end > own_end && self.leave.next.is_some_and(|(next, _)| !next.may_begin());
             if self.sent < self.end {
                 if own_lapsed && self.sent < own_end {
                     return Poll::Ready(Err(Fault::Lapsed));

@@ -318,7 +318,12 @@ async fn what_the_relay_client_hands_over_arrives_octet_by_octet_and_at_once() {
             message_id: format!("{n}@bounces.example"),
             bytes: format!("Subject: {n}\r\n\r\n{body}").into_bytes(),
         };
-        let lease = Lease { delivery: DeliveryId::new(), token: LeaseToken::new(), until: until.clone() };
+        let lease = Lease {
+            delivery: DeliveryId::new(),
+            token: LeaseToken::new(),
+            until: until.clone(),
+            asked: Instant::now(),
+        };
         let clearance = decide(Class::Service, &Facts::default(), lease).unwrap();
         let outcome = connection.hand_over(Parcel { message: &message, clearance: &clearance }, None).await;
         assert!(matches!(outcome, Outcome::Sent(_)), "{outcome:?}");

@@ -65,6 +65,38 @@ on_both! {
         tidings.stop().await;
     }
 
+    async fn promise_1_what_was_begun_behind_a_slow_message_is_asked_about_again_before_its_envelope(database: Database) {
+        let tidings = Tidings::start_with(database, |settings| {
+            settings.opt_out_wait = Duration::from_secs(2);
+            settings.worker_connections = 1;
+        })
+        .await;
+        tidings.ready_to_send().await;
+        tidings.recipients(5).await;
+        let (first, slow) = (Gate::new(), Gate::new());
+        tidings.smtp.on(Stage::FinalDot, Act::Stall(first.clone())).once();
+        let campaign = tidings.draft("acme", "marketing").await;
+        tidings.post_empty(&format!("/campaigns/{campaign}/start")).await.ok();
+        first.reached().await;
+        tidings.smtp.on(Stage::FinalDot, Act::Stall(slow.clone())).once();
+        first.open();
+        slow.reached().await;
+        let under_way = tidings.smtp.transactions().last().unwrap().to[0].clone();
+        let begun = "SELECT r.address FROM queue q JOIN deliveries d ON d.id = q.delivery_id \
+                     JOIN recipients r ON r.id = d.recipient_id WHERE q.begun AND r.address <> $1";
+        let db = &tidings.app().db;
+        let begun = Statement::from_sql_and_values(db.backend(), begun, [under_way.into()]);
+        let behind: String = db.reads().query_one_raw(begun).await.unwrap().unwrap().try_get("", "address").unwrap();
+        let answer = tidings.post("/opt-outs", json!({ "email": behind, "scope": "all", "channel": "phone" })).await;
+        let answer = answer.is(201).json();
+        assert_eq!((&answer["settled"], &answer["in_flight"][0]["state"]), (&json!(false), &json!("sending")), "{answer}");
+        slow.open();
+        let counts = tidings.finished(&campaign).await["counts"].clone();
+        assert_eq!((&counts["sent"], &counts["suppressed"]), (&json!(4), &json!(1)), "{counts}");
+        assert!(tidings.smtp.transactions().iter().all(|one| !one.to.contains(&behind)), "no envelope after the answer");
+        tidings.stop().await;
+    }
+
     async fn promise_4_get_and_head_of_every_public_page_change_nothing_and_links_work_again_and_again(database: Database) {
         let tidings = Tidings::start(database).await;
         tidings.ready_to_send().await;

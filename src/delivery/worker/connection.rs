@@ -15,6 +15,7 @@ use super::berths::Berth;
 use super::claims::Job;
 use super::desk::Parcel;
 use super::{DATABASE_PAUSE, Worker};
+use crate::clock::Instant;
 use crate::decision::{Clearance, Facts, Lease, decide};
 use crate::delivery::fate::{self, Past};
 use crate::delivery::rows::{Beginning, Fate, Settling};
@@ -96,6 +97,11 @@ impl Hand {
             if self.connection.is_none() {
                 self.settle().await;
                 self.connect().await;
+                continue;
+            }
+            if is_outdated(&self.begun, &self.connection) {
+                let before = std::mem::take(&mut self.begun);
+                self.begun = self.post.ask_again(before).await;
                 continue;
             }
             self.hand_over().await;
@@ -238,6 +244,9 @@ impl Hand {
                 if begun.len() < 2 || connection.is_none() || !post.may_go_on() {
                     return true;
                 }
+                if is_outdated(begun, connection) {
+                    return false;
+                }
             }
             false
         };
@@ -254,6 +263,14 @@ impl Hand {
             connection.quit().await;
         }
     }
+}
+
+/// Whether the first one's envelope is still to begin and what it was decided by is too old for that.
+fn is_outdated(begun: &[Begun], connection: &Option<Connection>) -> bool {
+    let announced = connection.as_ref().and_then(Connection::announced);
+    begun
+        .first()
+        .is_some_and(|one| announced != Some(one.clearance.delivery()) && one.clearance.is_outdated())
 }
 
 /// Hands the first one over, with the envelope of the second. None when it counts as no attempt.
@@ -312,6 +329,7 @@ impl Post {
             }
             let wanted = self.worker.still_admitted(std::mem::take(&mut parcels)).await;
             let beginnings = wanted.iter().map(beginning).collect();
+            let asked = Instant::now();
             let facts = self.worker.clerk.turn(std::mem::take(&mut settlings), beginnings).await;
             for parcel in wanted {
                 let Some(facts) = facts.get(&parcel.job.held.id) else {
@@ -320,7 +338,7 @@ impl Post {
                     self.worker.give_back(vec![parcel.job]).await;
                     continue;
                 };
-                match self.judge(parcel, facts) {
+                match self.judge(parcel, facts, asked) {
                     Ok(one) => begun.push(one),
                     Err(end) => settlings.push(*end),
                 }
@@ -329,8 +347,10 @@ impl Post {
         begun
     }
 
-    /// Asks again about what was begun. Opening a connection may have taken long: what counts is what is known now.
+    /// Asks again about what was begun. Opening a connection, or what was handed over before, may have taken long: what
+    /// counts is what is known now.
     async fn ask_again(&self, before: Vec<Begun>) -> Vec<Begun> {
+        let asked = Instant::now();
         let beginnings = before.iter().map(|one| beginning(&one.parcel)).collect();
         let facts = self.worker.clerk.turn(Vec::new(), beginnings).await;
         let (mut begun, mut ends) = (Vec::with_capacity(before.len()), Vec::new());
@@ -339,7 +359,7 @@ impl Post {
                 tracing::warn!("a claim was gone before its delivery could be handed over");
                 continue;
             };
-            match self.judge(one.parcel, facts) {
+            match self.judge(one.parcel, facts, asked) {
                 Ok(one) => begun.push(one),
                 Err(end) => ends.push(*end),
             }
@@ -348,11 +368,11 @@ impl Post {
         begun
     }
 
-    /// Decides about what was begun, with the facts as they were then.
-    fn judge(&self, parcel: Parcel, facts: &Facts) -> Result<Begun, Box<Settling>> {
+    /// Decides about what was begun, with the facts as they were after `asked`.
+    fn judge(&self, parcel: Parcel, facts: &Facts, asked: Instant) -> Result<Begun, Box<Settling>> {
         let job = &parcel.job;
         let (delivery, token) = (job.held.id, job.claim.token);
-        let lease = Lease { delivery, token, until: job.claim.until.clone() };
+        let lease = Lease { delivery, token, until: job.claim.until.clone(), asked };
         match decide(job.held.class, facts, lease) {
             Ok(clearance) => {
                 let clearance = match self.berth.as_ref().and_then(Berth::until) {

@@ -140,9 +140,8 @@ impl Ledger {
             // What a mail's answer left open cannot be told in it.
             let told = refusal.settled.is_some() || refusal.answered - refusal.asked < OPT_OUT_WAIT;
             for seen in self.seen.iter().filter(|seen| self.covered(seen, refusal)) {
-                let named = seen.delivery.is_some_and(|id| refusal.named.contains(&id));
                 let after = |at: Instant| (at - refusal.answered).as_millis();
-                if in_force(seen.mail_at) && told && !named {
+                if in_force(seen.mail_at) && told {
                     faults.push(format!(
                         "{:?}: begun {} ms after the answer: {refusal:?}",
                         seen.delivery,

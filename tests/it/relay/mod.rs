@@ -23,7 +23,12 @@ pub(crate) const SHORT: Duration = Duration::from_millis(1_500);
 pub(crate) const LONG: Duration = Duration::from_secs(20);
 
 pub(crate) fn cleared_until(until: &Deadline) -> Clearance {
-    let lease = Lease { delivery: DeliveryId::new(), token: LeaseToken::new(), until: until.clone() };
+    let lease = Lease {
+        delivery: DeliveryId::new(),
+        token: LeaseToken::new(),
+        until: until.clone(),
+        asked: Instant::now(),
+    };
     decide(Class::Service, &Facts::default(), lease).unwrap()
 }
 

@@ -85,8 +85,8 @@ impl Sim<'_> {
         if self.clients.len() < 6 {
             self.refuses();
         }
-        let asking = self.clients.iter().enumerate().filter_map(|(n, one)| Some((n, one.asks()?)));
-        let Some((n, (person, classes, asked))) = asking.last() else { return false };
+        let mut asking = self.clients.iter().enumerate().filter_map(|(n, one)| Some((n, one.asks()?)));
+        let Some((n, (person, classes, asked))) = asking.next_back() else { return false };
         let class = classes[self.step as usize % classes.len()];
         let (app, asked) = (self.world.app.clone(), asked.clone());
         let bar = self.world.app.db.begin().await.unwrap();

@@ -426,7 +426,11 @@ impl Sim<'_> {
                 continue;
             };
             let until = Deadline::at(Instant::now().plus(Duration::from_secs(24 * 3600)));
-            match decide(job.held.class, &facts, Lease { delivery: job.held.id, token: job.token, until }) {
+            match decide(
+                job.held.class,
+                &facts,
+                Lease { delivery: job.held.id, token: job.token, until, asked: Instant::now() },
+            ) {
                 Ok(clearance) => worker.begun.push_back(Begun { job, clearance, announced: false }),
                 Err(reason) => worker.ends.push(Settling {
                     held: job.held,
