@@ -426,11 +426,8 @@ impl Sim<'_> {
                 continue;
             };
             let until = Deadline::at(Instant::now().plus(Duration::from_secs(24 * 3600)));
-            match decide(
-                job.held.class,
-                &facts,
-                Lease { delivery: job.held.id, token: job.token, until, asked: Instant::now() },
-            ) {
+            let lease = Lease { delivery: job.held.id, token: job.token, until, asked: Instant::now() };
+            match decide(job.held.class, &facts, lease) {
                 Ok(clearance) => worker.begun.push_back(Begun { job, clearance, announced: false }),
                 Err(reason) => worker.ends.push(Settling {
                     held: job.held,
