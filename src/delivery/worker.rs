@@ -126,7 +126,7 @@ pub async fn run(app: App, relay: Relay, stop: CancellationToken) {
     let (kept, until) = (worker.clone(), done.clone());
     keepers.spawn(again_after_a_panic(move || claims::keep(kept.clone(), until.clone())));
     keepers.spawn(app.db.clone().listen(done.clone()));
-    keepers.spawn(worker.berths.clone().keep(app.db.clone(), done.clone()));
+    keepers.spawn(berths::keep(worker.clone(), done.clone()));
     keepers.spawn(beat(app, done.clone()));
     for tracker in [&claimers, &hands, &keepers] {
         tracker.close();

@@ -13,6 +13,7 @@
 mod harness;
 
 mod api;
+mod berths;
 mod campaigns;
 mod chaos;
 mod cli;

@@ -2,7 +2,8 @@
 //!
 //! A worker process holds a share of them by a lease and asks for it again before that ends. When the lease has ended
 //! nevertheless (the process was stopped, the database away), others may have taken the share: then nothing is written
-//! over any connection that was opened under it, and each is closed. Without a limit everybody gets a berth at once.
+//! over any connection that was opened under it, and each is closed. A process that may have no berth claims nothing, and
+//! gives back what it has claimed, to those that may. Without a limit everybody gets a berth at once.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::Worker;
 use crate::clock::{Deadline, Instant};
 use crate::db::Db;
 use crate::delivery::rows::limits::{Share, leave, share};
@@ -23,7 +25,6 @@ const ASK_EVERY: Duration = Duration::from_secs(5);
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 /// The berths of a worker process.
-#[derive(Clone)]
 pub(super) struct Berths(Option<Arc<Shared>>);
 
 struct Shared {
@@ -41,6 +42,13 @@ struct State {
     taken: u32,
     /// The end of the lease by our clock; another one after each that was missed.
     until: Deadline,
+}
+
+impl State {
+    /// Whether the process may have any berth.
+    fn allows_any(&self) -> bool {
+        self.allowed > 0 && !self.until.has_passed()
+    }
 }
 
 /// The right to have a connection open, given back when dropped.
@@ -65,17 +73,40 @@ impl Berth {
 
     /// Whether the connection is to be closed as soon as what was begun over it is settled.
     pub(super) fn is_recalled(&self) -> bool {
-        self.0.as_ref().is_some_and(|(shared, until)| {
-            let state = shared.state();
-            until.has_passed() || state.taken > state.allowed
-        })
+        self.0.as_ref().is_some_and(|(shared, until)| is_over(&shared.state(), until))
     }
+
+    /// Waits until then.
+    pub(super) async fn recalled(&self) {
+        match &self.0 {
+            Some((shared, until)) => shared.when(|state| is_over(state, until).then_some(())).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+fn is_over(state: &State, until: &Deadline) -> bool {
+    until.has_passed() || state.taken > state.allowed
 }
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         // A panic while holding it leaves numbers as they were.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until there is what `look` looks for.
+    async fn when<T>(&self, mut look: impl FnMut(&mut State) -> Option<T>) -> T {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let found = look(&mut self.state());
+            match found {
+                Some(found) => return found,
+                None => changed.await,
+            }
+        }
     }
 
     async fn ask(&self, db: &Db) {
@@ -120,37 +151,46 @@ impl Berths {
     /// Waits for a berth; none once `stop`.
     pub(super) async fn take(&self, stop: &CancellationToken) -> Option<Berth> {
         let Some(shared) = &self.0 else { return Some(Berth(None)) };
-        loop {
-            let changed = shared.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            {
-                let mut state = shared.state();
-                if state.taken < state.allowed && !state.until.has_passed() {
-                    state.taken += 1;
-                    return Some(Berth(Some((shared.clone(), state.until.clone()))));
-                }
+        let taken = shared.when(|state| {
+            if state.taken >= state.allowed || state.until.has_passed() {
+                return None;
             }
-            stop.run_until_cancelled(changed).await?;
-        }
+            state.taken += 1;
+            Some(state.until.clone())
+        });
+        let until = stop.run_until_cancelled(taken).await?;
+        Some(Berth(Some((shared.clone(), until))))
     }
 
-    /// Asks for the process's share again and again until `done`, then gives it back.
-    pub(super) async fn keep(self, db: Db, done: CancellationToken) {
-        let Some(shared) = &self.0 else { return };
-        loop {
-            shared.ask(&db).await;
-            let (short, over) = {
-                let state = shared.state();
-                (state.allowed < shared.wanted.min(shared.most), state.taken > state.allowed)
-            };
-            let pause = if short || over { ASK_AGAIN } else { ASK_EVERY };
-            if done.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-                break;
-            }
+    /// Waits until the process may have a berth.
+    pub(super) async fn any(&self) {
+        if let Some(shared) = &self.0 {
+            shared.when(|state| state.allows_any().then_some(())).await;
         }
-        if let Err(error) = leave(&db, shared.process).await {
-            tracing::warn!(%error, "could not give back a share of the relay's connections; its lease will end");
+    }
+}
+
+/// Asks for the process's share again and again until `done`, then gives it back. While there is none, what waits for a
+/// connection is given back.
+pub(super) async fn keep(worker: Arc<Worker>, done: CancellationToken) {
+    let Some(shared) = &worker.berths.0 else { return };
+    let db = &worker.app.db;
+    loop {
+        shared.ask(db).await;
+        let (none, short, over) = {
+            let state = shared.state();
+            let short = state.allowed < shared.wanted.min(shared.most);
+            (!state.allows_any(), short, state.taken > state.allowed)
+        };
+        if none {
+            worker.give_back(worker.outbox.empty()).await;
         }
+        let pause = if short || over { ASK_AGAIN } else { ASK_EVERY };
+        if done.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            break;
+        }
+    }
+    if let Err(error) = leave(db, shared.process).await {
+        tracing::warn!(%error, "could not give back a share of the relay's connections; its lease will end");
     }
 }

@@ -140,7 +140,12 @@ pub(super) async fn run(worker: Arc<Worker>, lane: Lane, stop: CancellationToken
             continue;
         }
         let limit = worker.pace.a_second_worth(least);
-        if stop.run_until_cancelled(worker.outbox.drained_to(lane, limit / 2)).await.is_none() {
+        let wanted = async {
+            worker.outbox.drained_to(lane, limit / 2).await;
+            // What nobody here may send is left to others.
+            worker.berths.any().await;
+        };
+        if stop.run_until_cancelled(wanted).await.is_none() {
             return;
         }
         let woken = worker.app.db.news().notified();

@@ -121,11 +121,16 @@ impl Hand {
         }
         let worker = &self.post.worker;
         if self.ready.is_empty() {
-            let taken = tokio::time::timeout(IDLE, worker.outbox.take()).await;
+            let taken = tokio::select! {
+                biased;
+                taken = worker.outbox.take() => Some(taken),
+                () = self.post.recalled() => None,
+                () = tokio::time::sleep(IDLE) => None,
+            };
             let job = match taken {
-                Ok(Some(job)) => job,
-                Ok(None) => return false,
-                Err(_idle) => {
+                Some(Some(job)) => job,
+                Some(None) => return false,
+                None => {
                     self.hang_up().await;
                     self.post.berth = None;
                     return true;
@@ -318,6 +323,14 @@ impl Post {
     /// Whether nobody asked to be left alone and the connection is still ours.
     fn may_go_on(&self) -> bool {
         self.worker.gate.is_open() && !self.berth.as_ref().is_some_and(Berth::is_recalled)
+    }
+
+    /// Waits until the connection is recalled.
+    async fn recalled(&self) {
+        match &self.berth {
+            Some(berth) => berth.recalled().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Settles, and begins as many of these as the decision lets go.
