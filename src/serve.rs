@@ -190,7 +190,9 @@ pub async fn start(mut settings: Settings, parts: Parts) -> Result<Running, Star
             None => app.settings.relay_url.expose_secret().to_owned(),
         };
         let relay = Relay::from_url(&url, &app.settings.helo_name, app.settings.relay_timeouts)?;
-        greet(&relay).await?;
+        // Where it may not, others are connected.
+        let greeted = delivery::worker::visit(&app, greet(&relay)).await.map_err(SetupError::from)?;
+        greeted.transpose()?;
         tasks.spawn(delivery::worker::run(app.clone(), relay, stop.clone()));
         tasks.spawn(run_campaigns(app.clone(), stop.clone()));
     }

@@ -26,6 +26,7 @@ use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::berths::visit;
 pub use self::breaker::note_reachable;
 
 use self::berths::Berths;

@@ -79,4 +79,20 @@ on_both! {
         assert_eq!(tidings.finished(&campaign).await["counts"]["sent"], 60);
         tidings.stop().await;
     }
+
+    async fn a_worker_that_starts_greets_the_relay_over_no_connection_more_than_it_takes(database: Database) {
+        let tidings = Tidings::start_with(database, one_connection).await;
+        let gate = Gate::new();
+        tidings.smtp.on(Stage::FinalDot, Act::Stall(gate.clone())).once();
+        let campaign = started(&tidings, 5).await;
+        gate.reached().await;
+        let before = (tidings.smtp.connections(), tidings.smtp.open_connections());
+        let other = tidings.another(Parts { web: false, ..Parts::default() }).await;
+        assert_eq!((tidings.smtp.connections(), tidings.smtp.open_connections()), before);
+        assert_eq!(before, (2, 1), "the first one's greeting, and its message");
+        gate.open();
+        tidings.finished(&campaign).await;
+        other.stop().await;
+        tidings.stop().await;
+    }
 }

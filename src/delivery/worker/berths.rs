@@ -8,13 +8,16 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use sea_orm::DbErr;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Worker;
+use crate::app::App;
 use crate::clock::{Deadline, Instant};
 use crate::db::Db;
+use crate::delivery::limit::Plan;
 use crate::delivery::rows::limits::{Share, leave, share};
 
 /// How long a share lasts, how much earlier a worker takes it for ended than the database does, how often it is asked for.
@@ -168,6 +171,25 @@ impl Berths {
             shared.when(|state| state.allows_any().then_some(())).await;
         }
     }
+}
+
+/// Pays the relay a visit over one connection, under a berth of its own where connections are limited. Not at all when none
+/// is free: then others are connected. A visit that takes too long is broken off; it sends nothing.
+///
+/// # Errors
+/// The database's own.
+pub async fn visit<T>(app: &App, visit: impl Future<Output = T>) -> Result<Option<T>, DbErr> {
+    let Some(most) = Plan::new(&app.settings.limits).connections() else { return Ok(Some(visit.await)) };
+    let mine = Share { process: Uuid::now_v7(), open: 0, wanted: 1, lease: LEASE };
+    let asked = Instant::now();
+    let visited = if share(&app.db, most, mine).await? > 0 {
+        let left = (LEASE - MARGIN).saturating_sub(asked.elapsed());
+        tokio::time::timeout(left, visit).await.ok()
+    } else {
+        None
+    };
+    leave(&app.db, mine.process).await?;
+    Ok(visited)
 }
 
 /// Asks for the process's share again and again until `done`, then gives it back. While there is none, what waits for a
