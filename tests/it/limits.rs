@@ -143,6 +143,30 @@ async fn counts(tidings: &Tidings, campaign: &str) -> Value {
     tidings.get(&format!("/campaigns/{campaign}")).await.ok()["counts"].clone()
 }
 
+/// A campaign uses up what it may of twenty an hour; service mail has the rest at once, and not one message more.
+async fn service_mail_does_not_wait_behind_a_campaign(database: Database, limited: Limited) {
+    let tidings = Tidings::start_with(database, |settings| {
+        settings.limits =
+            vec![LimitEntry { limited, rate: Some((20, HOUR)), connections: None, warm_up: None }];
+    })
+    .await;
+    tidings.ready_to_send().await;
+    let campaign = campaign(&tidings, &addresses("people.example.com", 30), json!({})).await;
+    wait_until("the campaign's part", async || counts(&tidings, &campaign).await["sent"] == 18).await;
+    wait_until("the others to wait", async || counts(&tidings, &campaign).await["queued"] == 12).await;
+    for n in 0..2 {
+        let id = tidings.message("acme", "service", &format!("s{n}@people.example.com")).await;
+        assert_eq!(tidings.settled(&id).await["state"], "sent");
+    }
+    let third = tidings.message("acme", "service", "s2@people.example.com").await;
+    nobody_is_under_way(&tidings).await;
+    assert_eq!((tidings.smtp.count(), &counts(&tidings, &campaign).await["sent"]), (20, &json!(18)));
+    tidings.advance(HOUR + HOUR / 50 + Duration::from_secs(10));
+    assert_eq!(tidings.settled(&third).await["state"], "sent");
+    assert_eq!(tidings.finished(&campaign).await["counts"]["sent"], 30);
+    tidings.stop().await;
+}
+
 on_both! {
     async fn no_window_and_no_moment_has_one_more_than_the_limit_however_many_ask_and_are_lost(database: Database) {
         const MESSAGES: u32 = 10;
@@ -330,5 +354,13 @@ on_both! {
             tidings.advance(24 * HOUR);
         }
         tidings.stop().await;
+    }
+
+    async fn a_campaign_leaves_the_last_tenth_of_a_destinations_window_to_service_mail(database: Database) {
+        service_mail_does_not_wait_behind_a_campaign(database, Limited::Domains(vec!["people.example.com".into()])).await;
+    }
+
+    async fn a_campaign_leaves_the_last_tenth_of_the_relays_window_to_service_mail(database: Database) {
+        service_mail_does_not_wait_behind_a_campaign(database, Limited::Relay).await;
     }
 }

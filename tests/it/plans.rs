@@ -38,7 +38,7 @@ const HEARD: [(&str, &str); 10] = [
     ("permits end", "DELETE FROM permits"),
     ("what finds no room is set aside", "aside = l.name"),
     ("it is called up", "UPDATE queue SET aside = NULL"),
-    ("is there anybody who waits", "FROM queue WHERE aside IN"),
+    ("is there anybody who waits", "SELECT 1 AS one FROM queue WHERE aside = $1"),
     ("a deadline moves", "UPDATE queue SET not_after"),
     ("what failed or expired is opened again", "AND unsent = $2"),
     ("it is queued again", "INSERT INTO queue"),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{BackOff, Limit, Name, Rate};
 use crate::clock::{Timestamp, micros};
+use crate::delivery::rows::Lane;
 
 /// Into how many parts a window is cut: what ended is remembered by the part, so a permit may come up to one part of the
 /// window late and never early.
@@ -137,36 +138,33 @@ pub fn room(limit: &Limit, book: &Book, now: Timestamp) -> Room {
     room
 }
 
-/// Grants up to `wanted` permits: how many, and when there may be more.
-pub fn grant(limit: &Limit, book: &mut Book, now: Timestamp, wanted: u32) -> Room {
-    let room = room(limit, book, now);
-    let granted = wanted.min(room.free);
-    book.take(granted);
-    Room { free: granted, more_at: room.more_at }
-}
-
-/// Grants each of these a permit of every limit that it names, or none of any, in their order. Who gets none learns
-/// which limit has no room for longest, and when it may have.
+/// Grants each of these, of a lane each, a permit of every limit that it names, or none of any, in their order. Who gets
+/// none learns which limit has no room for longest, and when it may have.
 pub fn share_out<'a>(
     books: &mut BTreeMap<Name, (Limit, Book)>,
-    wanted: impl IntoIterator<Item = &'a [Name]>,
+    wanted: impl IntoIterator<Item = (Lane, &'a [Name])>,
     now: Timestamp,
 ) -> Vec<Result<(), (Name, Timestamp)>> {
-    let mut rooms: BTreeMap<Name, Room> =
-        books.iter().map(|(name, (limit, book))| (name.clone(), room(limit, book, now))).collect();
+    let rooms = |(name, (limit, book)): (&Name, &(Limit, Book))| {
+        (name.clone(), Lane::ALL.map(|lane| room(&limit.part_of(name, lane), book, now)))
+    };
+    let mut rooms: BTreeMap<Name, [Room; 2]> = books.iter().map(rooms).collect();
     let mut shared = Vec::new();
-    for names in wanted {
+    for (lane, names) in wanted {
         let full = names
             .iter()
-            .filter_map(|name| rooms.get(name).filter(|room| room.free == 0).map(|room| (name, room.more_at)))
-            .max_by_key(|(_, more_at)| *more_at);
-        if let Some((name, more_at)) = full {
-            shared.push(Err((name.clone(), more_at)));
+            .filter_map(|name| Some((name, rooms.get(name)?[lane as usize])))
+            .filter(|(_, room)| room.free == 0)
+            .max_by_key(|(_, room)| room.more_at);
+        if let Some((name, room)) = full {
+            shared.push(Err((name.clone(), room.more_at)));
             continue;
         }
         for name in names {
-            if let (Some(room), Some((_, book))) = (rooms.get_mut(name), books.get_mut(name)) {
-                room.free -= 1;
+            if let (Some(rooms), Some((_, book))) = (rooms.get_mut(name), books.get_mut(name)) {
+                for room in rooms {
+                    room.free = room.free.saturating_sub(1);
+                }
                 book.take(1);
             }
         }

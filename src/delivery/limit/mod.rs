@@ -9,6 +9,7 @@
 //! * no window of the set length, wherever it begins, holds one envelope more than the limit;
 //! * no more messages are under way at once than set;
 //! * no day (UTC, by the database's clock) holds one more than the warm-up allows;
+//! * of a window and of a day the last tenth is the service side's, so that it never waits behind what can be refused;
 //! * a crash loses no count: a permit whose holder is gone ends like any other, and counts as used.
 //!
 //! What gets no permit is set aside without counting as an attempt, in a line of its limit, and is called up as permits
@@ -26,10 +27,11 @@ use std::str::FromStr;
 use std::time::Duration;
 
 pub use back_off::{BackOff, Heard, Said, said};
-pub use book::{Book, Room, grant, room, share_out};
+pub use book::{Book, Room, room, share_out};
 pub use plan::Plan;
 pub use shares::fair_shares;
 
+use crate::delivery::rows::Lane;
 use crate::id::ContentId;
 
 /// At most so many messages in any window of this length.
@@ -79,6 +81,25 @@ impl Limit {
         }
         let window = self.rate.map_or(Duration::MAX, |rate| rate.window / 50);
         window.clamp(SOON, Duration::from_secs(1))
+    }
+}
+
+/// Of a window, and of a day, one in so many is kept for the service side, rounded down.
+const KEPT: u32 = 10;
+
+impl Limit {
+    /// As far as this lane may use it, under this name.
+    pub fn part_of(&self, name: &Name, lane: Lane) -> Self {
+        let mut part = self.clone();
+        // All that is sent of a content is of one lane.
+        if lane == Lane::ServiceSide || matches!(name, Name::Content(_)) {
+            return part;
+        }
+        let rate = part.rate.iter_mut().map(|rate| &mut rate.messages);
+        for most in rate.chain(part.warm_up.iter_mut().flat_map(|warm_up| &mut warm_up.days)) {
+            *most -= *most / KEPT;
+        }
+        part
     }
 }
 

@@ -1,4 +1,5 @@
-//! Whatever is asked when, and whatever becomes of it, no window, no moment and no day holds one more than its limit.
+//! Whatever is asked when, and whatever becomes of it, no window, no moment and no day holds one more than its limit, and
+//! what can be refused leaves the last tenth of a window and of a day to the service side.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -29,7 +30,7 @@ impl Permit {
 #[derive(Clone, Debug)]
 enum Step {
     Wait(i64),
-    Ask(u32),
+    Ask(Lane, u32),
     /// So many of the open permits are found to have ended, from this place on.
     End(usize, usize),
 }
@@ -38,10 +39,26 @@ fn steps(longest: i64) -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         4 => (0..longest).prop_map(Step::Wait),
         1 => (0..longest / 100).prop_map(Step::Wait),
-        6 => (0..40_u32).prop_map(Step::Ask),
+        4 => (0..40_u32).prop_map(|wanted| Step::Ask(Lane::CanBeRefused, wanted)),
+        2 => (0..40_u32).prop_map(|wanted| Step::Ask(Lane::ServiceSide, wanted)),
         6 => (0..20_usize, 0..40_usize).prop_map(|(from, many)| Step::End(from, many)),
     ];
     vec(step, 1..120)
+}
+
+fn everybody() -> Name {
+    Name::Domain("a.example".into())
+}
+
+/// Takes up to `wanted` permits: how many, and when there may be more.
+fn grant(limit: &Limit, book: &mut Book, now: Timestamp, lane: Lane, wanted: u32) -> (u32, Timestamp) {
+    let names = [everybody()];
+    let mut books = BTreeMap::from([(everybody(), (limit.clone(), std::mem::take(book)))]);
+    let answers = share_out(&mut books, (0..wanted).map(|_| (lane, &names[..])), now);
+    *book = books.remove(&everybody()).unwrap().1;
+    let more_at =
+        answers.iter().find_map(|answer| answer.as_ref().err()).map_or(now, |(_, more_at)| *more_at);
+    (u32::try_from(answers.iter().filter(|answer| answer.is_ok()).count()).unwrap(), more_at)
 }
 
 /// Plays the steps and returns every permit.
@@ -52,8 +69,8 @@ fn play(limit: &Limit, steps: &[Step]) -> Vec<Permit> {
     for step in steps {
         match step {
             Step::Wait(micros) => now = Timestamp(now.0 + micros),
-            Step::Ask(wanted) => {
-                let granted = grant(limit, &mut book, now, *wanted).free;
+            Step::Ask(lane, wanted) => {
+                let (granted, _) = grant(limit, &mut book, now, *lane, *wanted);
                 permits.extend((0..granted).map(|_| Permit { granted: now.0, ended: None }));
             }
             Step::End(from, many) => {
@@ -130,18 +147,18 @@ proptest! {
         for step in &steps {
             match step {
                 Step::Wait(micros) => now = Timestamp(now.0 + micros),
-                Step::Ask(wanted) => { grant(&limit, &mut book, now, *wanted); }
+                Step::Ask(lane, wanted) => { grant(&limit, &mut book, now, *lane, *wanted); }
                 _ => book.end(&limit, book.open / 2, now),
             }
         }
         book.end(&limit, book.open, now);
         let mut granted = 0;
         for _ in 0..200 {
-            let room = grant(&limit, &mut book, now, 1);
-            granted += room.free;
-            if room.free == 0 {
-                prop_assert!(room.more_at > now, "it must say when");
-                now = room.more_at;
+            let (here, more_at) = grant(&limit, &mut book, now, Lane::CanBeRefused, 1);
+            granted += here;
+            if here == 0 {
+                prop_assert!(more_at > now, "it must say when");
+                now = more_at;
             } else {
                 book.end(&limit, 1, now);
             }
@@ -156,12 +173,12 @@ fn a_window_is_used_up_and_free_again_a_fiftieth_of_it_late_at_most() {
         Limit { rate: Some(Rate { messages: 10, window: Duration::from_secs(3600) }), ..Limit::default() };
     let mut book = Book::default();
     let now = Timestamp(START);
-    assert_eq!(grant(&limit, &mut book, now, 25).free, 10);
+    assert_eq!(grant(&limit, &mut book, now, Lane::ServiceSide, 25).0, 10);
     book.end(&limit, 10, now);
-    let full = grant(&limit, &mut book, now, 1);
-    assert_eq!(full.free, 0);
-    assert_eq!(full.more_at.since(now), Duration::from_secs(3600 + 72));
-    assert_eq!(grant(&limit, &mut book, full.more_at, 25).free, 10);
+    let (granted, more_at) = grant(&limit, &mut book, now, Lane::ServiceSide, 1);
+    assert_eq!(granted, 0);
+    assert_eq!(more_at.since(now), Duration::from_secs(3600 + 72));
+    assert_eq!(grant(&limit, &mut book, more_at, Lane::ServiceSide, 25).0, 10);
 }
 
 #[test]
@@ -172,14 +189,14 @@ fn a_window_that_is_made_longer_still_counts_what_is_remembered() {
     };
     let mut book = Book::default();
     let now = Timestamp(START);
-    grant(&rate(60), &mut book, now, 10);
+    book.take(10);
     book.end(&rate(60), 10, now);
     let later = now.plus(Duration::from_secs(59));
     book.end(&rate(600), 0, later);
-    assert_eq!(grant(&rate(600), &mut book, later, 10).free, 0);
+    assert_eq!(room(&rate(600), &book, later).free, 0);
     book.take(1);
     book.end(&rate(600), 1, later);
-    assert_eq!(grant(&rate(600), &mut book, now.plus(Duration::from_secs(590)), 10).free, 0);
+    assert_eq!(room(&rate(600), &book, now.plus(Duration::from_secs(590))).free, 0);
 }
 
 #[test]
@@ -196,12 +213,45 @@ fn a_message_needs_room_in_each_of_its_limits_and_takes_of_none_without_all() {
     let a = [Name::Relay, domain("a.example")];
     let b = [Name::Relay];
     let wanted: Vec<&[Name]> = vec![&a, &a, &a, &b, &a, &b, &b, &b];
+    let wanted = wanted.into_iter().map(|names| (Lane::CanBeRefused, names));
     let shared = share_out(&mut books, wanted, Timestamp(START));
     let granted: Vec<bool> = shared.iter().map(Result::is_ok).collect();
     assert_eq!(granted, [true, true, false, true, false, true, true, false]);
     assert_eq!(shared[2].as_ref().unwrap_err().0, domain("a.example"));
     assert_eq!(shared[7].as_ref().unwrap_err().0, Name::Relay);
     assert_eq!((books[&Name::Relay].1.open, books[&domain("a.example")].1.open), (5, 2));
+}
+
+#[test]
+fn the_last_tenth_of_a_window_and_of_a_day_is_the_service_sides() {
+    let rate = |messages| Limit {
+        rate: Some(Rate { messages, window: Duration::from_secs(60) }),
+        ..Limit::default()
+    };
+    let day =
+        |most| Limit { warm_up: Some(WarmUp { from: START / DAY, days: vec![most] }), ..Limit::default() };
+    for limit in [rate, day as fn(u32) -> Limit] {
+        for (messages, kept) in [(1, 0), (9, 0), (10, 1), (19, 1), (2_000, 200)] {
+            let (mut book, now) = (Book::default(), Timestamp(START));
+            let mut ask = |lane| grant(&limit(messages), &mut book, now, lane, 3_000).0;
+            assert_eq!(ask(Lane::CanBeRefused), messages - kept, "of {messages}");
+            assert_eq!((ask(Lane::ServiceSide), ask(Lane::CanBeRefused)), (kept, 0), "of {messages}");
+        }
+    }
+    // The service side may use all of it, and what it has used is used.
+    let (mut book, now) = (Book::default(), Timestamp(START));
+    assert_eq!(grant(&rate(100), &mut book, now, Lane::ServiceSide, 95).0, 95);
+    assert_eq!(grant(&rate(100), &mut book, now, Lane::CanBeRefused, 1).0, 0);
+    assert_eq!(grant(&rate(100), &mut book, now, Lane::ServiceSide, 9).0, 5);
+}
+
+#[test]
+fn of_messages_under_way_at_once_and_of_a_contents_own_limit_nothing_is_kept() {
+    let at_once = Limit { at_once: Some(100), ..Limit::default() };
+    assert_eq!(at_once.part_of(&everybody(), Lane::CanBeRefused), at_once);
+    let own =
+        Limit { rate: Some(Rate { messages: 100, window: Duration::from_secs(60) }), ..Limit::default() };
+    assert_eq!(own.part_of(&Name::Content(ContentId::new()), Lane::CanBeRefused), own);
 }
 
 #[test]

@@ -67,7 +67,7 @@ pub async fn ask(
     let txn = db.begin().await?;
     let mut locked = lock(&txn, db, limits.clone()).await?;
     end_permits(&txn, db, &mut locked, wanted).await?;
-    let names = wanted.iter().map(|one| one.limits.as_slice());
+    let names = wanted.iter().map(|one| (one.lane, one.limits.as_slice()));
     let shared = share_out(&mut locked.books, names, locked.now);
     let mut permits = List::new([("name", Kind::Text), ("id", Kind::Uuid)]);
     let mut aside = List::new([("id", Kind::Uuid), ("name", Kind::Text), ("due", Kind::Int)]);
@@ -293,16 +293,23 @@ pub async fn feed(db: &Db, plan: &Plan) -> Result<u64, DbErr> {
     end_permits(&txn, db, &mut locked, &[]).await?;
     let mut called = 0;
     for (name, (limit, book)) in &locked.books {
-        let room = room(limit, book, locked.now);
-        let most = room.free.min(CALLED_AT_ONCE);
-        let up = if most > 0 { call_up(&txn, db, name, most).await? } else { 0 };
+        let (mut up, mut next) = (0, None);
+        for lane in Lane::ALL {
+            let room = room(&limit.part_of(name, lane), book, locked.now);
+            let line = line_of(name, lane);
+            let most = room.free.min(CALLED_AT_ONCE).saturating_sub(up);
+            let here = call_up(&txn, db, &line, most).await?;
+            up += here;
+            if here > 0 || anybody_waits(&txn, db, &line).await? {
+                let again = match room.free {
+                    0 => room.more_at,
+                    1..=A_FEW => locked.now.plus(AFTER_A_FEW),
+                    _ => locked.now.plus(AFTER_A_CALL),
+                };
+                next = Some(next.map_or(again, |next: Timestamp| next.min(again)));
+            }
+        }
         called += u64::from(up);
-        let next = match most {
-            0 => Some(room.more_at),
-            _ if up == 0 && !anybody_waits(&txn, db, name).await? => None,
-            1..=A_FEW => Some(locked.now.plus(AFTER_A_FEW)),
-            _ => Some(locked.now.plus(AFTER_A_CALL)),
-        };
         locked.feeds.insert(name.clone(), next);
     }
     write(&txn, db, &locked).await?;
@@ -310,30 +317,24 @@ pub async fn feed(db: &Db, plan: &Plan) -> Result<u64, DbErr> {
     Ok(called)
 }
 
-async fn call_up(txn: &Write, db: &Db, name: &Name, most: u32) -> Result<u32, DbErr> {
-    let mut called = 0;
-    for lane in Lane::ALL {
-        if called >= most {
-            break;
-        }
-        let sql = format!(
-            "WITH line AS MATERIALIZED (SELECT delivery_id FROM queue WHERE aside = $1 AND token IS NULL \
-             ORDER BY due_at, delivery_id LIMIT {}{}) \
-             UPDATE queue SET aside = NULL, due_at = {} FROM line WHERE queue.delivery_id = line.delivery_id",
-            most - called,
-            skip_locked(db.backend()),
-            db.now_sql()
-        );
-        let done = txn.execute_raw(statement(db, sql, vec![line_of(name, lane).into()])).await?;
-        called += u32::try_from(done.rows_affected()).unwrap_or(u32::MAX - called);
+async fn call_up(txn: &Write, db: &Db, line: &str, most: u32) -> Result<u32, DbErr> {
+    if most == 0 {
+        return Ok(0);
     }
-    Ok(called)
+    let sql = format!(
+        "WITH line AS MATERIALIZED (SELECT delivery_id FROM queue WHERE aside = $1 AND token IS NULL \
+         ORDER BY due_at, delivery_id LIMIT {most}{}) \
+         UPDATE queue SET aside = NULL, due_at = {} FROM line WHERE queue.delivery_id = line.delivery_id",
+        skip_locked(db.backend()),
+        db.now_sql()
+    );
+    let done = txn.execute_raw(statement(db, sql, vec![line.into()])).await?;
+    Ok(u32::try_from(done.rows_affected()).unwrap_or(u32::MAX))
 }
 
-async fn anybody_waits(txn: &Write, db: &Db, name: &Name) -> Result<bool, DbErr> {
-    let sql = "SELECT 1 AS one FROM queue WHERE aside IN ($1, $2) AND token IS NULL LIMIT 1".to_owned();
-    let values = Lane::ALL.map(|lane| line_of(name, lane).into()).to_vec();
-    Ok(txn.query_one_raw(statement(db, sql, values)).await?.is_some())
+async fn anybody_waits(txn: &Write, db: &Db, line: &str) -> Result<bool, DbErr> {
+    let sql = "SELECT 1 AS one FROM queue WHERE aside = $1 AND token IS NULL LIMIT 1".to_owned();
+    Ok(txn.query_one_raw(statement(db, sql, vec![line.into()])).await?.is_some())
 }
 
 /// What a worker keeps an eye on.

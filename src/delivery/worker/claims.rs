@@ -152,7 +152,7 @@ pub(super) async fn run(worker: Arc<Worker>, lane: Lane, stop: CancellationToken
         if let Err(error) = worker.gate.keep_up(&worker.app.db).await {
             tracing::warn!(%error, "could not look at the limits");
         }
-        let limit = limit.min(worker.gate.worth_claiming());
+        let limit = limit.min(worker.gate.worth_claiming(lane));
         let poll = POLL.min(worker.gate.next_look());
         if limit == 0 {
             stop.run_until_cancelled(tokio::time::sleep(poll)).await;

@@ -70,8 +70,8 @@ struct Known {
     forgot: Option<Instant>,
     backing_off: HashMap<Name, BackOff>,
     relay: Option<Book>,
-    /// Since when the relay's limit is known to be used up.
-    relay_full: Option<Instant>,
+    /// Since when the relay's limit is known to be used up, for each lane.
+    relay_full: [Option<Instant>; 2],
     contents: HashMap<ContentId, Option<Limit>>,
 }
 
@@ -174,14 +174,15 @@ impl Gate {
         known.look_at.map_or(FRESH, |at| at.since(known.now()).clamp(Duration::from_millis(10), FRESH))
     }
 
-    /// How many deliveries are worth claiming by what the relay's own limit leaves; zero while the relay is left alone.
-    pub(super) fn worth_claiming(&self) -> usize {
+    /// How many deliveries of this lane are worth claiming by what the relay's own limit leaves; zero while the relay is left
+    /// alone.
+    pub(super) fn worth_claiming(&self, lane: Lane) -> usize {
         let known = self.known();
-        if known.relay_full.is_some_and(|since| since.elapsed() < RELAY_FULL) {
+        if known.relay_full[lane as usize].is_some_and(|since| since.elapsed() < RELAY_FULL) {
             return 0;
         }
         let Some(book) = &known.relay else { return UNLIMITED };
-        let limit = self.plan.relay().cloned().unwrap_or_default();
+        let limit = self.plan.relay().map(|limit| limit.part_of(&Name::Relay, lane)).unwrap_or_default();
         match room(&limit, book, known.now()).free {
             u32::MAX => UNLIMITED,
             free => free as usize,
@@ -261,11 +262,11 @@ impl Gate {
             return Ok(through);
         }
         let answers = limits::ask(db, token, &wanted, &limits).await?;
-        for (place, answer) in places.into_iter().zip(answers) {
+        for ((place, one), answer) in places.into_iter().zip(&wanted).zip(answers) {
             through[place] = answer.is_none();
             if let Some(full) = answer {
                 if full == Name::Relay {
-                    self.known().relay_full = Some(Instant::now());
+                    self.known().relay_full[one.lane as usize] = Some(Instant::now());
                 }
                 metrics::counter!("tidings_limited_total", "limit" => self.plan.label(&full)).increment(1);
             }
