@@ -11,13 +11,13 @@ use tidings::clock::Timestamp;
 use tidings::config::{LimitEntry, Limited};
 use tidings::db::Db;
 use tidings::delivery::limit::{Limit, Name, Plan, Rate};
-use tidings::delivery::rows::limits::{Share, Wanted, ask, feed, leave, share};
+use tidings::delivery::rows::limits::{Share, Wanted, ask, feed, leave, share, watch};
 use tidings::delivery::rows::{self, Ask, Lane, Trail};
 use tidings::id::{DeliveryId, LeaseToken};
 use tidings::serve::Parts;
 use uuid::Uuid;
 
-use crate::harness::{Database, Tidings, wait_until};
+use crate::harness::{Act, Database, Stage, Tidings, wait_until};
 
 const LEASE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -133,6 +133,23 @@ async fn nobody_is_under_way(tidings: &Tidings) {
         found.unwrap().is_none()
     })
     .await;
+}
+
+/// Has the database take in no word of a destination's, and everything else; or all again.
+async fn be_deaf(tidings: &Tidings, deaf: bool) {
+    use sea_orm::{ConnectionTrait, DbBackend};
+    let txn = tidings.app().db.begin().await.unwrap();
+    let sql = match (txn.get_database_backend(), deaf) {
+        (DbBackend::Sqlite, true) => {
+            "CREATE TRIGGER deaf BEFORE UPDATE ON limits WHEN NEW.heed_until IS NOT NULL \
+             BEGIN SELECT RAISE(ABORT, 'deaf'); END"
+        }
+        (DbBackend::Sqlite, false) => "DROP TRIGGER deaf",
+        (_, true) => "ALTER TABLE limits ADD CONSTRAINT deaf CHECK (heed_until IS NULL)",
+        (_, false) => "ALTER TABLE limits DROP CONSTRAINT deaf",
+    };
+    txn.execute_unprepared(sql).await.unwrap();
+    txn.commit().await.unwrap();
 }
 
 fn addresses(domain: &str, count: usize) -> Vec<String> {
@@ -362,5 +379,34 @@ on_both! {
 
     async fn a_campaign_leaves_the_last_tenth_of_the_relays_window_to_service_mail(database: Database) {
         service_mail_does_not_wait_behind_a_campaign(database, Limited::Relay).await;
+    }
+
+    async fn a_rest_that_the_database_did_not_take_in_at_once_is_known_to_all_as_soon_as_it_does(database: Database) {
+        let tidings = Tidings::start(database).await;
+        tidings.ready_to_send().await;
+        be_deaf(&tidings, true).await;
+        let words = "4.7.28 Gmail has detected an unusual rate of mail";
+        tidings.smtp.on(Stage::Rcpt, Act::reply_and_hang_up(421, words)).once();
+        let first = tidings.message("acme", "service", "p0@people.example.com").await;
+        wait_until("its first attempt", async || {
+            let message = tidings.get(&format!("/messages/{first}")).await.ok();
+            message["attempts"].as_array().unwrap().len() == 1
+        })
+        .await;
+        let second = tidings.message("acme", "service", "p1@people.example.com").await;
+        assert!(watch(&tidings.app().db).await.unwrap().backing_off.is_empty());
+        be_deaf(&tidings, false).await;
+        wait_until("all to know of the rest", async || {
+            watch(&tidings.app().db).await.unwrap().backing_off.contains_key(&people())
+        })
+        .await;
+        let elsewhere = tidings.message("acme", "service", "a@elsewhere.example.com").await;
+        assert_eq!(tidings.settled(&elsewhere).await["state"], "sent");
+        assert_eq!(tidings.smtp.transactions().len(), 2, "nothing goes to who asked to be left alone");
+        tidings.advance(Duration::from_secs(15 * 60));
+        for id in [&first, &second] {
+            assert_eq!(tidings.settled(id).await["state"], "sent");
+        }
+        tidings.stop().await;
     }
 }

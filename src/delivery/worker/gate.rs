@@ -73,6 +73,8 @@ struct Known {
     /// Since when the relay's limit is known to be used up, for each lane.
     relay_full: [Option<Instant>; 2],
     contents: HashMap<ContentId, Option<Limit>>,
+    /// What was heard and could not be kept yet.
+    unreported: Vec<(Name, Heard)>,
 }
 
 impl Known {
@@ -98,12 +100,14 @@ impl Gate {
         self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Reads what other workers found, and calls up whom a limit has room for. Call it before each claim; mostly it does
-    /// nothing.
+    /// Reports what could not be kept before, reads what other workers found, and calls up whom a limit has room for. Call it
+    /// before each claim; mostly it does nothing.
     ///
     /// # Errors
     /// The database's own.
     pub(super) async fn keep_up(&self, db: &Db) -> Result<(), DbErr> {
+        let unreported = std::mem::take(&mut self.known().unreported);
+        self.keep(db, unreported).await?;
         let (first, contents, forget) = {
             let known = self.known();
             let fresh = known.read.is_some_and(|(_, read)| read.elapsed() < FRESH);
@@ -175,9 +179,12 @@ impl Gate {
     }
 
     /// How many deliveries of this lane are worth claiming by what the relay's own limit leaves; zero while the relay is left
-    /// alone.
+    /// alone, and while only this process knows who else is.
     pub(super) fn worth_claiming(&self, lane: Lane) -> usize {
         let known = self.known();
+        if !known.unreported.is_empty() {
+            return 0;
+        }
         if known.relay_full[lane as usize].is_some_and(|since| since.elapsed() < RELAY_FULL) {
             return 0;
         }
@@ -320,10 +327,16 @@ impl Gate {
         heard
     }
 
-    /// Lets all workers know what was heard. When the database does not answer they hear it from the destination.
+    /// Lets all workers know what was heard. When the database does not answer, [`Gate::keep_up`] does.
     pub(super) async fn report(&self, db: &Db, heard: Vec<(Name, Heard)>) {
+        if let Err(error) = self.keep(db, heard).await {
+            tracing::warn!(%error, "could not keep what a destination said about our pace yet");
+        }
+    }
+
+    async fn keep(&self, db: &Db, heard: Vec<(Name, Heard)>) -> Result<(), DbErr> {
         if heard.is_empty() {
-            return;
+            return Ok(());
         }
         match limits::hear(db, &heard, &self.plan).await {
             Ok(back_offs) => {
@@ -336,8 +349,12 @@ impl Gate {
                     }
                 }
                 self.note_open(&known);
+                Ok(())
             }
-            Err(error) => tracing::warn!(%error, "could not keep what a destination said about our pace"),
+            Err(error) => {
+                self.known().unreported.extend(heard);
+                Err(error)
+            }
         }
     }
 }
