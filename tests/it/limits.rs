@@ -381,6 +381,29 @@ on_both! {
         service_mail_does_not_wait_behind_a_campaign(database, Limited::Relay).await;
     }
 
+    async fn the_relays_rate_holds_over_two_workers_and_all_is_sent_in_the_end(database: Database) {
+        let tidings = Tidings::start_with(database, |settings| {
+            let rate = Some((5, HOUR));
+            settings.limits = vec![LimitEntry { limited: Limited::Relay, rate, connections: None, warm_up: None }];
+        })
+        .await;
+        let other = tidings.another(Parts { web: false, ..Parts::default() }).await;
+        tidings.ready_to_send().await;
+        let mut people = addresses("one.example.com", 6);
+        people.extend(addresses("two.example.com", 6));
+        let campaign = campaign(&tidings, &people, json!({})).await;
+        for sent in [5, 10, 12] {
+            wait_until("what the window lets go", async || counts(&tidings, &campaign).await["sent"] == sent).await;
+            wait_until("nobody to hold anything", async || counts(&tidings, &campaign).await["sending"] == 0).await;
+            nobody_is_under_way(&tidings).await;
+            assert_eq!(tidings.smtp.count(), sent);
+            tidings.advance(HOUR + HOUR / 50 + Duration::from_secs(10));
+        }
+        assert_eq!(attempts_of(&tidings, &campaign, "sent").await, [1; 12]);
+        other.stop().await;
+        tidings.stop().await;
+    }
+
     async fn a_rest_that_the_database_did_not_take_in_at_once_is_known_to_all_as_soon_as_it_does(database: Database) {
         let tidings = Tidings::start(database).await;
         tidings.ready_to_send().await;
