@@ -10,6 +10,7 @@ use tidings::serve::Parts;
 use tidings::web::Role;
 
 use crate::harness::{Act, Api, Database, Gate, Stage, Tidings, one_click_link, wait_until};
+use crate::promises::sql;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -82,13 +83,8 @@ on_both! {
         tidings.ready_to_send().await;
         tidings.recipients(3).await;
         let everybody = json!({ "audience": { "all": true } });
-        let broken = draft(&tidings, everybody.clone()).await;
-        let db = tidings::db::Db::open(&tidings.database.url()).await.unwrap();
-        let txn = db.begin().await.unwrap();
-        let broken_id = uuid::Uuid::parse_str(id_of(&broken)).unwrap();
-        let sql = "UPDATE campaigns SET audience = '\"nobody knows\"', state = 'running' WHERE id = $1";
-        txn.execute_raw(Statement::from_sql_and_values(db.backend(), sql, [broken_id.into()])).await.unwrap();
-        txn.commit().await.unwrap();
+        draft(&tidings, everybody.clone()).await;
+        sql(&tidings, "UPDATE campaigns SET audience = '\"nobody knows\"', state = 'running'").await;
         let other = draft(&tidings, everybody).await;
         act(&tidings, &other, "start").await;
         assert_eq!(counts(&tidings.finished(id_of(&other)).await)["sent"], 3);

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use sea_orm::DbBackend;
 use serde_json::{Value, json};
 use tidings::clock::Timestamp;
 use tidings::config::{LimitEntry, Limited};
@@ -18,6 +19,7 @@ use tidings::serve::Parts;
 use uuid::Uuid;
 
 use crate::harness::{Act, Database, Stage, Tidings, wait_until};
+use crate::promises::sql;
 
 const LEASE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -137,9 +139,7 @@ async fn nobody_is_under_way(tidings: &Tidings) {
 
 /// Has the database take in no word of a destination's, and everything else; or all again.
 async fn be_deaf(tidings: &Tidings, deaf: bool) {
-    use sea_orm::{ConnectionTrait, DbBackend};
-    let txn = tidings.app().db.begin().await.unwrap();
-    let sql = match (txn.get_database_backend(), deaf) {
+    let said = match (tidings.app().db.backend(), deaf) {
         (DbBackend::Sqlite, true) => {
             "CREATE TRIGGER deaf BEFORE UPDATE ON limits WHEN NEW.heed_until IS NOT NULL \
              BEGIN SELECT RAISE(ABORT, 'deaf'); END"
@@ -148,8 +148,7 @@ async fn be_deaf(tidings: &Tidings, deaf: bool) {
         (_, true) => "ALTER TABLE limits ADD CONSTRAINT deaf CHECK (heed_until IS NULL)",
         (_, false) => "ALTER TABLE limits DROP CONSTRAINT deaf",
     };
-    txn.execute_unprepared(sql).await.unwrap();
-    txn.commit().await.unwrap();
+    sql(tidings, said).await;
 }
 
 fn addresses(domain: &str, count: usize) -> Vec<String> {
