@@ -10,6 +10,7 @@ mod m0002_logos;
 mod m0003_queue;
 mod m0004_limits;
 mod m0005_room;
+mod m0006_policies;
 
 /// The ordered list of migrations.
 pub(crate) struct Migrator;
@@ -23,6 +24,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0003_queue::Migration),
             Box::new(m0004_limits::Migration),
             Box::new(m0005_room::Migration),
+            Box::new(m0006_policies::Migration),
         ]
     }
 }

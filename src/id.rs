@@ -81,6 +81,14 @@ ids! {
     OptEventId
     /// An API key.
     ApiKeyId
+    /// A policy.
+    PolicyId
+    /// A version of a policy.
+    VersionId
+    /// A notice of a change.
+    NoticeId
+    /// Somebody's answer to a change.
+    ApprovalId
     /// An entry in the audit log.
     AuditId
 }

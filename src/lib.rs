@@ -93,6 +93,10 @@ pub mod fence;
 
 pub mod campaign;
 
+pub mod policy;
+
+pub mod notice;
+
 pub mod access;
 pub mod cli;
 pub mod mailbox;

@@ -12,6 +12,8 @@ use crate::relay::{Outcome, Reply};
 pub struct Past {
     /// Its class.
     pub class: Class,
+    /// How long after the first attempt it is tried again at least, however short the class's window is.
+    pub at_least: Duration,
     /// Its attempts, this one included.
     pub attempts: u32,
     /// The time since the first of them began.
@@ -25,7 +27,7 @@ pub struct Past {
 /// Only 4yz and what was surely not sent are tried again, and only within the class's window. A 5yz is never tried
 /// again. When the outcome is unknown the class decides, at settling.
 pub fn of(outcome: &Outcome, past: Past) -> (Fate, Attempt) {
-    let wait = retry::after(past.class, past.attempts, past.elapsed, past.jitter);
+    let wait = retry::after(past.class, past.at_least, past.attempts, past.elapsed, past.jitter);
     let again = |why: &str| wait.map_or_else(|| Fate::Failed(why.to_owned()), Fate::Again);
     match outcome {
         Outcome::Sent(reply) => (Fate::Sent, said("sent", None, reply)),
@@ -57,7 +59,7 @@ fn said(outcome: &'static str, phase: Option<&'static str>, reply: &Reply) -> At
         code: Some(reply.code),
         enhanced: reply.enhanced.clone(),
         reply: reply.text.clone(),
-        mailbox_gone: false,
+        ..Attempt::default()
     }
 }
 
@@ -81,7 +83,8 @@ mod tests {
     }
 
     fn past(class: Class, attempts: u32, hours: u64) -> Past {
-        Past { class, attempts, elapsed: Duration::from_secs(hours * 3600), jitter: 0.0 }
+        let elapsed = Duration::from_secs(hours * 3600);
+        Past { class, at_least: Duration::ZERO, attempts, elapsed, jitter: 0.0 }
     }
 
     #[test]

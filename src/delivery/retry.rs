@@ -1,5 +1,5 @@
 //! When to try again: after 1, 5, 15 and 60 minutes, then hourly with jitter; what can be refused for 24 hours, the
-//! service side for 5 days from the first attempt. Pure.
+//! service side for 5 days from the first attempt; a notice until everyone is to be told, where that is later. Pure.
 
 use std::time::Duration;
 
@@ -15,9 +15,15 @@ pub fn window(class: Class) -> Duration {
 }
 
 /// How long to wait after the `attempts`-th attempt (counted from 1), `elapsed` after the first one; none when the
-/// next attempt would fall out of the window. `jitter` is a random number from 0 to 1: it moves the hourly attempts by
+/// next attempt would fall out of the window, which is that of the class or `at_least`, whichever is longer. `jitter` is a random number from 0 to 1: it moves the hourly attempts by
 /// up to ten minutes, so that a large campaign does not come back all at once.
-pub fn after(class: Class, attempts: u32, elapsed: Duration, jitter: f64) -> Option<Duration> {
+pub fn after(
+    class: Class,
+    at_least: Duration,
+    attempts: u32,
+    elapsed: Duration,
+    jitter: f64,
+) -> Option<Duration> {
     let wait = match attempts {
         0 | 1 => MINUTE,
         2 => 5 * MINUTE,
@@ -25,16 +31,16 @@ pub fn after(class: Class, attempts: u32, elapsed: Duration, jitter: f64) -> Opt
         4 => HOUR,
         _ => HOUR + (10 * MINUTE).mul_f64(jitter.clamp(0.0, 1.0)),
     };
-    (elapsed + wait <= window(class)).then_some(wait)
+    (elapsed + wait <= window(class).max(at_least)).then_some(wait)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn tries(class: Class) -> (u32, Duration) {
+    fn tries(class: Class, at_least: Duration) -> (u32, Duration) {
         let (mut attempts, mut elapsed) = (1, Duration::ZERO);
-        while let Some(wait) = after(class, attempts, elapsed, 0.0) {
+        while let Some(wait) = after(class, at_least, attempts, elapsed, 0.0) {
             attempts += 1;
             elapsed += wait;
         }
@@ -44,18 +50,20 @@ mod tests {
     #[test]
     fn the_first_waits_are_1_5_15_and_60_minutes() {
         let waits: Vec<_> = (1..6)
-            .filter_map(|n| after(Class::Service, n, Duration::ZERO, 0.0))
+            .filter_map(|n| after(Class::Service, Duration::ZERO, n, Duration::ZERO, 0.0))
             .map(|w| w.as_secs() / 60)
             .collect();
         assert_eq!(waits, [1, 5, 15, 60, 60]);
-        assert_eq!(after(Class::Service, 9, Duration::ZERO, 1.0), Some(70 * MINUTE));
+        assert_eq!(after(Class::Service, Duration::ZERO, 9, Duration::ZERO, 1.0), Some(70 * MINUTE));
     }
 
     #[test]
     fn what_can_be_refused_is_tried_for_a_day_and_the_service_side_for_five() {
-        let (_, marketing) = tries(Class::Marketing);
+        let (_, marketing) = tries(Class::Marketing, Duration::ZERO);
         assert!(marketing > 22 * HOUR && marketing <= DAY);
-        let (_, notice) = tries(Class::Notice);
+        let (_, notice) = tries(Class::Notice, DAY);
         assert!(notice > 4 * DAY && notice <= 5 * DAY);
+        let (_, notice) = tries(Class::Notice, 20 * DAY);
+        assert!(notice > 19 * DAY && notice <= 20 * DAY);
     }
 }

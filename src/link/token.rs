@@ -23,6 +23,8 @@ pub enum Purpose {
     Unsubscribe,
     /// `/preferences/{token}`.
     Preferences,
+    /// `/a/{token}`: approves a change of a policy, or declines it.
+    Approve,
 }
 
 impl Purpose {
@@ -30,11 +32,14 @@ impl Purpose {
         match self {
             Self::Unsubscribe => b'u',
             Self::Preferences => b'p',
+            Self::Approve => b'a',
         }
     }
 
     fn from_octet(octet: u8) -> Option<Self> {
-        [Self::Unsubscribe, Self::Preferences].into_iter().find(|purpose| purpose.octet() == octet)
+        [Self::Unsubscribe, Self::Preferences, Self::Approve]
+            .into_iter()
+            .find(|purpose| purpose.octet() == octet)
     }
 }
 

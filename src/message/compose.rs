@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use handlebars::Context;
 use serde_json::{Value as Json, json};
+use sha2::{Digest, Sha256};
 use url::Url;
 
 use super::footing::{Footing, Must, Terms, TextEnds};
@@ -29,6 +30,13 @@ pub struct Message {
     pub message_id: String,
     /// Header and body, CRLF lines, not dot-stuffed, signed by each key of the From domain.
     pub bytes: Vec<u8>,
+}
+
+impl Message {
+    /// SHA-256 of header and body as they are handed over.
+    pub fn sha256(&self) -> Vec<u8> {
+        Sha256::digest(&self.bytes).to_vec()
+    }
 }
 
 /// Who sends, and what links are made with.
@@ -201,6 +209,8 @@ impl Prepared {
             attributes: if addressee.attributes.is_object() { addressee.attributes } else { &nothing },
             own_data: addressee.data.and_then(Json::as_object),
             url: footing.url(),
+            preferences_url: footing.preferences_url(),
+            approve_url: footing.approve_url(),
         };
         let context = || Context::from(self.seen_by_template(&names));
         let plain = |program: &Program, limit| {
@@ -251,7 +261,8 @@ impl Prepared {
             },
             "topic": { "id": topic.slug, "name": topic.name },
             "unsubscribe_url": names.url,
-            "preferences_url": names.url,
+            "preferences_url": names.preferences_url,
+            "approve_url": names.approve_url,
         })
     }
 }

@@ -14,8 +14,9 @@ use super::template::program::Piece;
 use super::{ComposeError, Part, Sender, html};
 use crate::brand::{Brand, Topic};
 use crate::config::{MAX_BASE_URL, is_loopback};
+use crate::decision::Class;
 use crate::language::{Language, Locale};
-use crate::link::{KeyRing, Link, UNSUBSCRIBE};
+use crate::link::{KeyRing, Link, Purpose, UNSUBSCRIBE};
 
 /// The page by which one person stops one message: only made from a signed link.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +74,8 @@ fn base_url(sender: &Sender<'_>) -> Result<String, ComposeError> {
 pub(super) enum Terms {
     /// People may refuse them, by links that begin so; they carry this address.
     Refusable { base: String, address: PostalAddress },
+    /// People must be told; they may answer, and refuse other mail, by links that begin so.
+    Notice { base: String },
     /// People get them whatever they said.
     ServiceSide,
 }
@@ -80,6 +83,9 @@ pub(super) enum Terms {
 impl Terms {
     /// What the topic's class asks for.
     pub(super) fn new(sender: &Sender<'_>) -> Result<Self, ComposeError> {
+        if sender.topic.class == Class::Notice {
+            return Ok(Self::Notice { base: base_url(sender)? });
+        }
         if !sender.topic.class.can_be_refused() {
             return Ok(Self::ServiceSide);
         }
@@ -92,6 +98,11 @@ impl Terms {
     pub(super) fn footing(&self, link: &Link, keys: &KeyRing, inbound_domain: Option<&str>) -> Footing {
         match self {
             Self::ServiceSide => Footing::ServiceSide,
+            Self::Notice { base } => {
+                let approve = Link { purpose: Purpose::Approve, ..link.clone() };
+                let approve = [base, "/a/", &approve.to_token(keys)].concat();
+                Footing::Notice { refusing: [base, "/u/", &link.to_token(keys)].concat(), approve }
+            }
             Self::Refusable { base, .. } => {
                 Footing::Refusable(UnsubscribeLink::new(link, base, keys, inbound_domain))
             }
@@ -102,7 +113,7 @@ impl Terms {
     pub(super) fn address(&self) -> Option<&PostalAddress> {
         match self {
             Self::Refusable { address, .. } => Some(address),
-            Self::ServiceSide => None,
+            Self::Notice { .. } | Self::ServiceSide => None,
         }
     }
 }
@@ -112,6 +123,9 @@ impl Terms {
 pub(super) enum Footing {
     /// People may refuse it, by this link.
     Refusable(UnsubscribeLink),
+    /// People get it whatever they said, and may answer it. It carries no unsubscribe header; a link in it leads to where
+    /// mail that can be refused is refused.
+    Notice { refusing: String, approve: String },
     /// People get it whatever they said; it carries no unsubscribe link or header.
     ServiceSide,
 }
@@ -121,7 +135,23 @@ impl Footing {
     pub(super) fn url(&self) -> &str {
         match self {
             Self::Refusable(link) => link.as_str(),
-            Self::ServiceSide => "",
+            Self::Notice { .. } | Self::ServiceSide => "",
+        }
+    }
+
+    /// The URL of the page where mail that can be refused is refused; empty where the message may not lead there.
+    pub(super) fn preferences_url(&self) -> &str {
+        match self {
+            Self::Notice { refusing, .. } => refusing,
+            other => other.url(),
+        }
+    }
+
+    /// The URL of the page where the change is approved or declined; empty where the message tells of none.
+    pub(super) fn approve_url(&self) -> &str {
+        match self {
+            Self::Notice { approve, .. } => approve,
+            Self::Refusable(_) | Self::ServiceSide => "",
         }
     }
 }

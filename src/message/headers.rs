@@ -108,7 +108,7 @@ impl Head {
         let boundary = format!("=_{}", delivery.0.simple());
         let link = match footing {
             Footing::Refusable(link) => field_of("List-Unsubscribe", &link.header_value()),
-            Footing::ServiceSide => String::new(),
+            Footing::Notice { .. } | Footing::ServiceSide => String::new(),
         };
         let mut out = Vec::with_capacity(2048 + (bodies.text.len() + bodies.html.len()) * 5 / 4);
         let header = [

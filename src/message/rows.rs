@@ -1,9 +1,11 @@
 //! Templates and frozen contents in the database.
 
+mod apart;
 mod copies;
 mod cycle;
 mod freezing;
 
+pub use apart::{Apart, Source, freeze_apart, template_as_text};
 pub use copies::{copy, remove};
 pub use cycle::includes_itself;
 pub use freezing::{FreezeError, MAX_DATA, freeze, shared};
@@ -90,6 +92,8 @@ pub mod content {
         pub reply_to: Option<String>,
         /// Whether deliveries that point here wait.
         pub held: bool,
+        /// Until when its deliveries are tried again at least.
+        pub retry_until: Option<Timestamp>,
         /// When it was made.
         pub created_at: Timestamp,
         /// When it was frozen.
@@ -226,6 +230,7 @@ pub async fn place(
         data: Set(Json::Object(Default::default())),
         reply_to: Set(None),
         held: Set(true),
+        retry_until: Set(None),
         created_at: Set(now),
         frozen_at: Set(None),
     };
@@ -257,6 +262,14 @@ async fn set_held(txn: &Write, id: ContentId, held: bool) -> Result<(), DbErr> {
         .exec(&**txn)
         .await?;
     Ok(())
+}
+
+/// Until when deliveries that point to this content are tried again at least.
+///
+/// # Errors
+/// The database's own.
+pub async fn retry_until(on: &impl ConnectionTrait, id: ContentId) -> Result<Option<Timestamp>, DbErr> {
+    Ok(content::Entity::find_by_id(id).one(on).await?.and_then(|row| row.retry_until))
 }
 
 /// What was frozen under this id; none when nothing was.

@@ -48,6 +48,8 @@ pub struct Attempt {
     pub reply: String,
     /// Whether the reply says that the mailbox is gone.
     pub mailbox_gone: bool,
+    /// SHA-256 of the message, where what was handed over is to be proved.
+    pub message_sha256: Option<Vec<u8>>,
 }
 
 /// What is settled.
@@ -95,7 +97,9 @@ pub async fn turn(
     beginnings: &[Beginning],
     silence: Duration,
 ) -> Result<Turn, DbErr> {
-    let all_sent = settlings.iter().all(|one| one.fate == Fate::Sent && one.attempt.is_some());
+    let plain = |attempt: &Attempt| attempt.message_sha256.is_none();
+    let all_sent =
+        settlings.iter().all(|one| one.fate == Fate::Sent && one.attempt.as_ref().is_some_and(plain));
     if db.backend() == DbBackend::Postgres && all_sent {
         return turn_at_once(db, settlings, beginnings).await;
     }
@@ -214,6 +218,9 @@ async fn settle_on(
     }
     doubt(txn, db, &doubts, silence).await?;
     write_ends(txn, db, &ends, again).await?;
+    let proofs =
+        stood().filter_map(|(one, _)| Some((one.held.id, one.attempt.as_ref()?.message_sha256.clone()?)));
+    keep_proofs(txn, db, proofs.collect()).await?;
     for (one, _) in stood() {
         if one.attempt.as_ref().is_some_and(|attempt| attempt.mailbox_gone) {
             crate::opt_out::rows::record_failure(txn, db, &one.held.address_hash).await?;
@@ -308,6 +315,23 @@ async fn still_held(
     let statement = Statement::from_sql_and_values(db.backend(), sql, values);
     let rows = Standing::find_by_statement(statement).all(&**txn).await?;
     Ok(rows.into_iter().map(|row| (row.id, row)).collect())
+}
+
+/// Keeps the SHA-256 of messages that were handed over.
+async fn keep_proofs(txn: &Write, db: &Db, proofs: Vec<(DeliveryId, Vec<u8>)>) -> Result<(), DbErr> {
+    if proofs.is_empty() {
+        return Ok(());
+    }
+    let mut list = List::new([("id", Kind::Uuid), ("sha256", Kind::Bytes)]);
+    for (id, sha256) in proofs {
+        list.push([id.0.into(), sha256.into()]);
+    }
+    let mut values = Vec::new();
+    let list = list.relation(db.backend(), "l", &mut values);
+    let sql =
+        format!("UPDATE deliveries SET message_sha256 = l.sha256 FROM {list} WHERE deliveries.id = l.id");
+    txn.execute_raw(Statement::from_sql_and_values(db.backend(), sql, values)).await?;
+    Ok(())
 }
 
 /// Writes how claims ended; `again` tells whether anything is tried again.

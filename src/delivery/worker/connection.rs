@@ -16,7 +16,7 @@ use super::claims::Job;
 use super::desk::Parcel;
 use super::{DATABASE_PAUSE, Worker};
 use crate::clock::Instant;
-use crate::decision::{Clearance, Facts, Lease, decide};
+use crate::decision::{Class, Clearance, Facts, Lease, decide};
 use crate::delivery::fate::{self, Past};
 use crate::delivery::rows::{Beginning, Fate, Settling};
 use crate::relay::{self, Connection, Outcome};
@@ -306,7 +306,7 @@ async fn hand_one_over(
     count(&outcome, &this);
     // Before anything else is handed over: what says to stay away counts at once.
     let heard = worker.gate.listen(this.parcel.domain(), &outcome);
-    let end = worker.settling(this.parcel.job, &outcome);
+    let end = worker.settling(this.parcel, &outcome);
     worker.gate.report(&worker.app.db, heard).await;
     Some(end)
 }
@@ -440,15 +440,20 @@ fn beginning(parcel: &Parcel) -> Beginning {
 
 impl Worker {
     /// How a hand-over settles its delivery.
-    fn settling(&self, job: Job, outcome: &Outcome) -> Settling {
+    fn settling(&self, parcel: Parcel, outcome: &Outcome) -> Settling {
+        let Parcel { job, message, date, retry_until } = parcel;
         let now = self.app.db.clock().now();
         let past = Past {
             class: job.held.class,
+            at_least: retry_until.map_or(Duration::ZERO, |until| until.since(date)),
             attempts: u32::try_from(job.held.attempts).unwrap_or(u32::MAX).saturating_add(1),
             elapsed: job.held.dated_at.map_or(Duration::ZERO, |first| now.since(first)),
             jitter: rand::random(),
         };
-        let (fate, attempt) = fate::of(outcome, past);
+        let (fate, mut attempt) = fate::of(outcome, past);
+        if job.held.class == Class::Notice {
+            attempt.message_sha256 = Some(message.sha256());
+        }
         Settling { token: job.claim.token, held: job.held, fate, attempt: Some(attempt) }
     }
 }

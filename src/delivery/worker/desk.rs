@@ -40,6 +40,8 @@ pub(super) struct Parcel {
     pub(super) message: Message,
     /// The message's Date.
     pub(super) date: Timestamp,
+    /// Until when it is tried again at least.
+    pub(super) retry_until: Option<Timestamp>,
 }
 
 impl Parcel {
@@ -59,6 +61,7 @@ pub(super) struct Desk {
 struct Ready {
     prepared: Arc<Prepared>,
     heavy: bool,
+    retry_until: Option<Timestamp>,
 }
 
 /// Why there is no message.
@@ -91,13 +94,14 @@ impl Desk {
     pub(super) async fn make(&self, job: Job) -> Result<Result<Parcel, (Job, Fate)>, (Job, DbErr)> {
         let date = job.held.dated_at.unwrap_or_else(|| self.app.db.clock().now());
         match self.compose(&job, date).await {
-            Ok(message) => Ok(Ok(Parcel { job, message, date })),
+            Ok((message, retry_until)) => Ok(Ok(Parcel { job, message, date, retry_until })),
             Err(Hitch::Ends(fate)) => Ok(Err((job, fate))),
             Err(Hitch::Db(error)) => Err((job, error)),
         }
     }
 
-    async fn compose(&self, job: &Job, date: Timestamp) -> Result<Message, Hitch> {
+    /// The message, and until when it is tried again at least.
+    async fn compose(&self, job: &Job, date: Timestamp) -> Result<(Message, Option<Timestamp>), Hitch> {
         let held = &job.held;
         let Some(member) = &job.person else { return Err(ends("no_recipient")) };
         let person = &member.recipient;
@@ -121,7 +125,7 @@ impl Desk {
         };
         let make = || ready.prepared.compose(&addressee, held.id, date);
         let made = if ready.heavy { off_the_way(make) } else { make() };
-        made.map_err(|error| ends(error.to_string()))
+        Ok((made.map_err(|error| ends(error.to_string()))?, ready.retry_until))
     }
 
     /// The content made ready for brand and topic as they are.
@@ -136,6 +140,7 @@ impl Desk {
         let Some(frozen) = crate::message::rows::load(self.app.db.reads(), id).await? else {
             return Err(ends("no_content"));
         };
+        let retry_until = crate::message::rows::retry_until(self.app.db.reads(), id).await?;
         let heavy = frozen.is_heavy();
         let sender = Sender {
             brand,
@@ -151,7 +156,7 @@ impl Desk {
             Prepared::new(&compiled, &sender).map_err(|error| ends(error.to_string()))
         };
         let prepared = if heavy { off_the_way(prepare) } else { prepare() }?;
-        let ready = Ready { prepared: Arc::new(prepared), heavy };
+        let ready = Ready { prepared: Arc::new(prepared), heavy, retry_until };
         let mut kept = self.kept();
         if kept.len() >= CONTENTS_KEPT {
             kept.clear();

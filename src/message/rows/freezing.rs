@@ -99,7 +99,7 @@ pub async fn freeze(
     Ok(())
 }
 
-fn checked_data(data: &Json) -> Result<Json, FreezeError> {
+pub(super) fn checked_data(data: &Json) -> Result<Json, FreezeError> {
     if data.is_null() {
         return Ok(Json::Object(Default::default()));
     }
@@ -112,18 +112,23 @@ fn checked_data(data: &Json) -> Result<Json, FreezeError> {
     Ok(data.clone())
 }
 
-fn partials_json(partials: &BTreeMap<String, Partial>) -> Result<Json, DbErr> {
+pub(super) fn partials_json(partials: &BTreeMap<String, Partial>) -> Result<Json, DbErr> {
     serde_json::to_value(partials).map_err(|error| DbErr::Custom(error.to_string()))
 }
 
 /// A template and all that it includes, as they stand now.
-struct Sources {
-    template: Template,
-    partials: BTreeMap<String, Template>,
+pub(super) struct Sources {
+    pub(super) template: Template,
+    pub(super) partials: BTreeMap<String, Template>,
 }
 
 /// Reads a template and all that it includes, each of which must be free for this brand and class.
-async fn gather(txn: &Write, slug: &str, brand: BrandId, class: Class) -> Result<Sources, FreezeError> {
+pub(super) async fn gather(
+    txn: &Write,
+    slug: &str,
+    brand: BrandId,
+    class: Class,
+) -> Result<Sources, FreezeError> {
     let template = find(&**txn, slug).await?.ok_or_else(|| FreezeError::NoTemplate(slug.to_owned()))?;
     let mut partials = BTreeMap::new();
     let mut wanted = vec![];
@@ -163,7 +168,7 @@ fn must_be_free(template: &Template, brand: BrandId, class: Class) -> Result<(),
 
 impl Sources {
     /// Makes the text parts that are absent, tries whether the whole can be used, and writes its styles at its elements.
-    async fn freeze(
+    pub(super) async fn freeze(
         self,
         id: ContentId,
         brand_id: BrandId,
@@ -251,6 +256,7 @@ pub async fn shared(
         data: Set(frozen.data),
         reply_to: Set(None),
         held: Set(false),
+        retry_until: Set(None),
         created_at: Set(now),
         frozen_at: Set(Some(now)),
     };

@@ -46,8 +46,12 @@ pub(in crate::message) struct Names<'m> {
     pub(in crate::message) attributes: &'m Json,
     /// What lies over the campaign's data.
     pub(in crate::message) own_data: Option<&'m Map<String, Json>>,
-    /// The unsubscribe and the preferences URL.
+    /// The unsubscribe URL.
     pub(in crate::message) url: &'m str,
+    /// Where mail that can be refused is refused.
+    pub(in crate::message) preferences_url: &'m str,
+    /// Where a change is approved or declined.
+    pub(in crate::message) approve_url: &'m str,
 }
 
 /// The `@names` and what they are in one message.
@@ -99,6 +103,8 @@ enum Root {
     ExternalId,
     Customer,
     Url,
+    PreferencesUrl,
+    ApproveUrl,
     Attributes,
     Data,
     Local,
@@ -112,7 +118,9 @@ impl Root {
             "locale" => Self::Locale,
             "external_id" => Self::ExternalId,
             "customer" => Self::Customer,
-            "unsubscribe_url" | "preferences_url" => Self::Url,
+            "unsubscribe_url" => Self::Url,
+            "preferences_url" => Self::PreferencesUrl,
+            "approve_url" => Self::ApproveUrl,
             "attributes" => Self::Attributes,
             "data" => Self::Data,
             _ => return None,
@@ -414,6 +422,8 @@ impl<'m> Saying<'m, '_> {
             Root::ExternalId => Found::Text(names.external_id),
             Root::Customer => Found::Bool(names.customer),
             Root::Url => Found::Text(names.url),
+            Root::PreferencesUrl => Found::Text(names.preferences_url),
+            Root::ApproveUrl => Found::Text(names.approve_url),
             Root::Local => {
                 let local = self.locals.iter().find(|(known, _)| name.path.iter().eq([known]));
                 return Ok(local.map(|(_, text)| Found::Text(text)));

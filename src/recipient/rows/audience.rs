@@ -66,7 +66,7 @@ pub fn meant(
     Selection { sql, values: asked.values }
 }
 
-fn from(after: Option<RecipientId>) -> Uuid {
+pub(super) fn from(after: Option<RecipientId>) -> Uuid {
     after.map_or(Uuid::nil(), |after| after.0)
 }
 

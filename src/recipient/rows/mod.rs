@@ -2,6 +2,7 @@
 //!
 //! Nothing here writes to the tables of opt-outs, and only `fence` changes a standing.
 
+mod accounts;
 mod audience;
 mod file;
 mod upsert;
@@ -18,6 +19,7 @@ use crate::db::{Kind, List};
 use crate::decision::Standing;
 use crate::id::{BrandId, RecipientId};
 
+pub use accounts::{Accounts, Span, Told, before_any_change, count_accounts, end_of_changes, settled_until};
 pub use audience::{Selection, end_of_step, meant};
 pub use file::{ImportFailure, ImportReport, import_all};
 pub use upsert::{Line, Newcomer, ensure_lines, ensure_stranger, upsert, upsert_lines};

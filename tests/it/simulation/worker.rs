@@ -576,6 +576,7 @@ impl Sim<'_> {
         let worker = &mut self.workers[w];
         let job = worker.begun.pop_front().unwrap().job;
         let past = Past {
+            at_least: Duration::ZERO,
             class: job.held.class,
             attempts: u32::try_from(job.held.attempts).unwrap() + 1,
             elapsed: job.held.dated_at.map_or(Duration::ZERO, |first| now.since(first)),

@@ -27,6 +27,8 @@ pub(super) fn compose(
         attributes: if addressee.attributes.is_object() { addressee.attributes } else { &json!({}) },
         own_data: addressee.data.and_then(Json::as_object),
         url: footing.url(),
+        preferences_url: footing.preferences_url(),
+        approve_url: footing.approve_url(),
     };
     let context = Context::from(prepared.seen_by_template(&names));
     let subject = one_line(&content.subject.render(&context, &[], MAX_SUBJECT)?);
@@ -101,7 +103,9 @@ fn build(
             .raw_header(exactly("List-Unsubscribe", link.header_value()))
             .raw_header(exactly("List-Unsubscribe-Post", "List-Unsubscribe=One-Click".into()))
             .raw_header(exactly("List-Id", headers::list_id(sender, &domain))),
-        Footing::ServiceSide => builder.raw_header(exactly("Auto-Submitted", "auto-generated".into())),
+        Footing::Notice { .. } | Footing::ServiceSide => {
+            builder.raw_header(exactly("Auto-Submitted", "auto-generated".into()))
+        }
     };
     let parts = MultiPart::alternative()
         .boundary(format!("=_{}", delivery.0.simple()))

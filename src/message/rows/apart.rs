@@ -1,0 +1,110 @@
+//! Content that is frozen by itself: what a notice says in one language.
+
+use std::collections::BTreeMap;
+
+use sea_orm::ActiveValue::Set;
+use sea_orm::entity::prelude::*;
+
+use super::freezing::{FreezeError, Sources, checked_data, gather, partials_json};
+use super::{Template, content};
+use crate::brand::Topic;
+use crate::clock::Timestamp;
+use crate::db::{Db, Write};
+use crate::decision::Class;
+use crate::id::{BrandId, ContentId, TemplateId};
+
+/// What a message is made from that belongs to no campaign.
+#[derive(Clone, Copy, Debug)]
+pub enum Source<'s> {
+    /// The stored template of this slug.
+    Stored(&'s str),
+    /// Handlebars of the program's own.
+    BuiltIn {
+        /// What it is called.
+        name: &'s str,
+        /// The subject.
+        subject: &'s str,
+        /// The HTML part.
+        html: &'s str,
+        /// The text part.
+        text: &'s str,
+    },
+}
+
+/// Content that is frozen by itself.
+#[derive(Clone, Debug)]
+pub struct Apart<'a> {
+    /// The id that it gets.
+    pub id: ContentId,
+    /// The sender.
+    pub brand: BrandId,
+    /// The stream of messages.
+    pub topic: &'a Topic,
+    /// What it is made from.
+    pub source: Source<'a>,
+    /// What the template sees as `data`: an object.
+    pub data: Json,
+    /// Until when its deliveries are tried again at least.
+    pub retry_until: Option<Timestamp>,
+}
+
+/// Freezes content by itself, not held.
+///
+/// # Errors
+/// Which template is missing or may not be used, and why.
+pub async fn freeze_apart(txn: &Write, db: &Db, apart: Apart<'_>) -> Result<(), FreezeError> {
+    let data = checked_data(&apart.data)?;
+    let now = db.read_clock(&**txn).await?;
+    let sources = match apart.source {
+        Source::Stored(slug) => gather(txn, slug, apart.brand, apart.topic.class).await?,
+        Source::BuiltIn { name, subject, html, text } => Sources {
+            template: Template {
+                id: TemplateId::new(),
+                slug: name.to_owned(),
+                subject: subject.to_owned(),
+                html: html.to_owned(),
+                text: Some(text.to_owned()),
+                brand_id: None,
+                classes: Json::Array(vec![Json::from(apart.topic.class.as_str())]),
+                created_at: now,
+                updated_at: now,
+            },
+            partials: BTreeMap::new(),
+        },
+    };
+    let frozen = sources.freeze(apart.id, apart.brand, apart.topic.id, data, None).await?;
+    let row = content::ActiveModel {
+        id: Set(apart.id),
+        digest: Set(None),
+        brand_id: Set(apart.brand),
+        topic_id: Set(apart.topic.id),
+        template: Set(frozen.template),
+        subject: Set(frozen.subject),
+        html: Set(frozen.html),
+        text: Set(frozen.text),
+        partials: Set(partials_json(&frozen.partials)?),
+        data: Set(frozen.data),
+        reply_to: Set(None),
+        held: Set(false),
+        retry_until: Set(apart.retry_until),
+        created_at: Set(now),
+        frozen_at: Set(Some(now)),
+    };
+    content::Entity::insert(row).exec_without_returning(&**txn).await?;
+    Ok(())
+}
+
+/// The sources of a template and of all that it includes, one after the other: for whoever looks for something in them.
+///
+/// # Errors
+/// Which template is missing or may not be used, and why.
+pub async fn template_as_text(
+    txn: &Write,
+    slug: &str,
+    brand: BrandId,
+    class: Class,
+) -> Result<Vec<String>, FreezeError> {
+    let Sources { template, partials } = gather(txn, slug, brand, class).await?;
+    let all = std::iter::once(template).chain(partials.into_values());
+    Ok(all.flat_map(|one| [Some(one.subject), Some(one.html), one.text].into_iter().flatten()).collect())
+}

@@ -1,0 +1,159 @@
+//! What a notice says: the words that its template sees, in each language. Pure.
+//!
+//! The built-in template says all that a notice must: what changes and what it means, from when, where the new and the old
+//! text stand, what rights there are and how to use them, whom to ask. It has nothing to advertise and nothing to track.
+
+use serde_json::{Value as Json, json};
+
+use super::RoundKind;
+use crate::clock::Timestamp;
+use crate::language::{Locale, Value};
+
+/// What the built-in template is called in frozen content.
+pub const NAME: &str = "@notice";
+/// The subject of the built-in template.
+pub const SUBJECT: &str = "{{data.words.subject}}";
+/// Its HTML part.
+pub const HTML: &str = include_str!("../../templates/mail/notice.html.hbs");
+/// Its text part.
+pub const TEXT: &str = include_str!("../../templates/mail/notice.txt.hbs");
+
+/// What there is to say in one language.
+#[derive(Clone, Copy, Debug)]
+pub struct Said<'a> {
+    /// What is told.
+    pub kind: RoundKind,
+    /// The language tag of the text.
+    pub language: &'a str,
+    /// The brand's name.
+    pub brand: &'a str,
+    /// What the policy is called.
+    pub title: &'a str,
+    /// The version's number.
+    pub version: i64,
+    /// The kind of change, by its word.
+    pub change: &'a str,
+    /// What changes, in plain words; empty where nothing does.
+    pub summary: &'a str,
+    /// Why people are told again.
+    pub reason: Option<&'a str>,
+    /// From when it holds.
+    pub effective_at: Timestamp,
+    /// SHA-256 of the text in this language, hexadecimal.
+    pub sha256: &'a str,
+    /// Where the version stands.
+    pub url: &'a str,
+    /// Where the version before it stands, and what changed between the two.
+    pub before: Option<(&'a str, &'a str)>,
+    /// Whether people are asked to approve.
+    pub approval: bool,
+    /// What people may refuse: the name of the topic that stands for a new use.
+    pub new_use: Option<&'a str>,
+}
+
+impl Said<'_> {
+    /// What templates see as `data`.
+    pub fn data(&self) -> Json {
+        let locale = Locale::of(self.language).unwrap_or_default();
+        let date = locale.day(self.effective_at);
+        let values: [(&str, Value<'_>); 3] =
+            [("title", self.title.into()), ("brand", self.brand.into()), ("date", date.as_str().into())];
+        let words = |key: &str| locale.fill(&format!("notice.{key}"), &values);
+        let kind = self.kind.as_str();
+        let ahead = !matches!(self.kind, RoundKind::Withdrawal | RoundKind::Reminder);
+        let new = if ahead { "new" } else { "current" };
+        json!({
+            "kind": kind,
+            "policy": self.title,
+            "version": self.version,
+            "change": self.change,
+            "summary": self.summary,
+            "reason": self.reason,
+            "effective_at": self.effective_at.to_string(),
+            "effective_date": ahead.then_some(date.as_str()),
+            "sha256": self.sha256,
+            "url": self.url,
+            "old_url": self.before.map(|(old, _)| old).filter(|_| ahead),
+            "changes_url": self.before.map(|(_, changes)| changes).filter(|_| ahead),
+            "approval": self.approval && ahead,
+            "new_use": self.new_use.filter(|_| ahead),
+            "rights": words("rights.text"),
+            "words": {
+                "subject": words(&format!("subject.{kind}")),
+                "lead": words(&format!("lead.{kind}")),
+                "reason": words("reason"),
+                "what": words("what"),
+                "when": words("when"),
+                "when_text": words("when.text"),
+                "read": words("read"),
+                "new": words(new),
+                "old": words("old"),
+                "compare": words("compare"),
+                "approval": words("approval"),
+                "approval_text": words("approval.text"),
+                "approval_button": words("approval.button"),
+                "use": words("use"),
+                "use_text": words("use.text"),
+                "use_button": words("use.button"),
+                "rights_heading": words("rights"),
+                "contact": words("contact"),
+                "why": words("why"),
+                "preferences": words("preferences"),
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::language::Language;
+
+    fn said(kind: RoundKind, language: &str) -> Json {
+        Said {
+            kind,
+            language,
+            brand: "Acme",
+            title: "Privacy policy",
+            version: 2,
+            change: "adverse",
+            summary: "We share less.",
+            reason: None,
+            effective_at: Timestamp(1_800_000_000_000_000),
+            sha256: "00",
+            url: "https://a.example/policies/privacy/2",
+            before: Some((
+                "https://a.example/policies/privacy/1",
+                "https://a.example/policies/privacy/2/changes",
+            )),
+            approval: true,
+            new_use: None,
+        }
+        .data()
+    }
+
+    #[test]
+    fn every_kind_is_said_in_every_language_without_a_gap() {
+        for language in Language::ALL {
+            for kind in RoundKind::ALL {
+                let data = said(kind, language.code());
+                for (name, words) in data["words"].as_object().unwrap() {
+                    let words = words.as_str().unwrap();
+                    assert!(
+                        !words.is_empty() && !words.contains(['{', '}']),
+                        "{language:?} {kind} {name}: {words}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_come_has_no_date_and_asks_nothing() {
+        let data = said(RoundKind::Withdrawal, "en");
+        assert!(data["effective_date"].is_null() && data["approval"] == false && data["old_url"].is_null());
+        let data = said(RoundKind::Change, "pt");
+        assert_eq!(data["effective_date"], "15 January 2027");
+        assert_eq!(data["approval"], true);
+    }
+}

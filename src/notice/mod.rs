@@ -1,0 +1,12 @@
+//! Notices: everyone is told of a change before it takes effect, and it can be proved.
+//!
+//! A notice has rounds: the first one tells of the change; later ones correct, postpone or withdraw it, or remind of it. The
+//! unique pair of round and recipient carries that each person is written to once a round, whatever is repeated.
+
+pub mod clock;
+pub mod lint;
+pub mod message;
+pub mod rows;
+mod words;
+
+pub use words::{Decision, RoundKind, RoundState, State, ToldBy};

@@ -1,0 +1,286 @@
+//! Notices in the database.
+//!
+//! Whatever changes a notice first takes its row's lock, so that changes, answers and the worker's steps come one after the
+//! other; on SQLite every writing transaction is alone anyway.
+
+use sea_orm::entity::prelude::*;
+use sea_orm::sea_query::LockType;
+use sea_orm::{ConnectionTrait, QueryOrder, QuerySelect};
+
+use super::{Decision, RoundKind, RoundState, State, ToldBy};
+use crate::address::AddressHash;
+use crate::clock::Timestamp;
+use crate::db::Write;
+use crate::id::{
+    ApprovalId, BrandId, ContentId, DeliveryId, MailingId, NoticeId, PolicyId, RecipientId, VersionId,
+};
+
+/// A notice as stored.
+pub type Notice = notice::Model;
+/// A round as stored.
+pub type Round = round::Model;
+/// What a round says in one language, as stored.
+pub type RoundText = round_text::Model;
+
+/// The table of notices.
+pub mod notice {
+    use super::*;
+
+    /// What tells everyone of a version of a policy.
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "notices")]
+    pub struct Model {
+        /// Its id.
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: NoticeId,
+        /// Of which policy.
+        pub policy_id: PolicyId,
+        /// Of which version; a version has one notice at most.
+        pub version_id: VersionId,
+        /// Whose people are told.
+        pub brand_id: BrandId,
+        /// How far it has come.
+        pub state: State,
+        /// From when the change holds.
+        pub effective_at: Timestamp,
+        /// By when everyone is to be told.
+        pub complete_by: Timestamp,
+        /// Since when it has been known that not everyone will be.
+        pub late_since: Option<Timestamp>,
+        /// How many approve, as things stand.
+        pub approved: i64,
+        /// How many decline, as things stand.
+        pub declined: i64,
+        /// Who published it.
+        pub created_by: String,
+        /// When it was published.
+        pub created_at: Timestamp,
+        /// When nothing was left to do.
+        pub closed_at: Option<Timestamp>,
+    }
+
+    /// None: an idea's tables know no other idea's.
+    #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// The table of rounds.
+pub mod round {
+    use super::*;
+
+    /// One telling of a notice.
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "notice_rounds")]
+    pub struct Model {
+        /// Its id, by which its deliveries are found.
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: MailingId,
+        /// Of which notice.
+        pub notice_id: NoticeId,
+        /// Its number, from 1.
+        pub number: i64,
+        /// What is told.
+        pub kind: RoundKind,
+        /// Why, where it is not the first one.
+        pub reason: Option<String>,
+        /// How far it has come.
+        pub state: RoundState,
+        /// The last person whom the walk has looked at.
+        pub walk_after: Option<RecipientId>,
+        /// Up to when changed people were looked at.
+        pub swept_to: Timestamp,
+        /// Up to this delivery all are in evidence.
+        pub recorded_after: Option<DeliveryId>,
+        /// How many deliveries are in evidence.
+        pub recorded: i64,
+        /// Who began it.
+        pub created_by: String,
+        /// When it began.
+        pub created_at: Timestamp,
+        /// When everyone whom the walk found was told or given up.
+        pub completed_at: Option<Timestamp>,
+        /// When it ended.
+        pub closed_at: Option<Timestamp>,
+    }
+
+    /// None: an idea's tables know no other idea's.
+    #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// The table of what rounds say.
+pub mod round_text {
+    use super::*;
+
+    /// What a round says in one language.
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "notice_texts")]
+    pub struct Model {
+        /// Of which round.
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub round_id: MailingId,
+        /// The language tag (RFC 5646).
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub language: String,
+        /// What its deliveries point to.
+        pub content_id: ContentId,
+        /// What changes, in plain words.
+        pub summary: String,
+    }
+
+    /// None: an idea's tables know no other idea's.
+    #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// The table of who was told another way.
+pub mod told {
+    use super::*;
+
+    /// Somebody who was told by letter or telephone.
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "notice_told")]
+    pub struct Model {
+        /// Of which notice.
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub notice_id: NoticeId,
+        /// Who.
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub recipient_id: RecipientId,
+        /// How.
+        pub told_by: ToldBy,
+        /// What there is to say about it.
+        pub note: Option<String>,
+        /// When it was recorded.
+        pub told_at: Timestamp,
+        /// Who recorded it.
+        pub recorded_by: String,
+    }
+
+    /// None: an idea's tables know no other idea's.
+    #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// The table of answers.
+pub mod approval {
+    use super::*;
+
+    /// An answer; never changed.
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "approvals")]
+    pub struct Model {
+        /// Its id; ids sort by time.
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: ApprovalId,
+        /// To which version.
+        pub version_id: VersionId,
+        /// Whose.
+        pub recipient_id: RecipientId,
+        /// The keyed hash of their address, which outlives erasure.
+        pub address_hash: AddressHash,
+        /// What it says.
+        pub decision: Decision,
+        /// In which language the change was shown.
+        pub language: String,
+        /// SHA-256 of the text that was shown.
+        pub sha256: Vec<u8>,
+        /// The message by whose link it came.
+        pub delivery_id: DeliveryId,
+        /// When.
+        pub decided_at: Timestamp,
+    }
+
+    /// None: an idea's tables know no other idea's.
+    #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// The table of the newest answer of each person.
+pub mod approval_standing {
+    use super::*;
+
+    /// What a person's answer to a version is now.
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "approvals_standing")]
+    pub struct Model {
+        /// To which version.
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub version_id: VersionId,
+        /// Whose.
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub recipient_id: RecipientId,
+        /// The answer itself.
+        pub approval_id: ApprovalId,
+        /// What it says.
+        pub decision: Decision,
+        /// When it was given.
+        pub decided_at: Timestamp,
+    }
+
+    /// None: an idea's tables know no other idea's.
+    #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// The notice of this id.
+///
+/// # Errors
+/// The database's own.
+pub async fn find(on: &impl ConnectionTrait, id: NoticeId) -> Result<Option<Notice>, DbErr> {
+    notice::Entity::find_by_id(id).one(on).await
+}
+
+/// The notice of this version, if it has one.
+///
+/// # Errors
+/// The database's own.
+pub async fn of_version(on: &impl ConnectionTrait, version: VersionId) -> Result<Option<Notice>, DbErr> {
+    notice::Entity::find().filter(notice::Column::VersionId.eq(version)).one(on).await
+}
+
+/// The notice of this id, locked until the transaction ends.
+///
+/// # Errors
+/// The database's own.
+pub async fn locked(txn: &Write, id: NoticeId) -> Result<Option<Notice>, DbErr> {
+    notice::Entity::find_by_id(id).lock(LockType::Update).one(&**txn).await
+}
+
+/// The rounds of a notice by number.
+///
+/// # Errors
+/// The database's own.
+pub async fn rounds(on: &impl ConnectionTrait, notice: NoticeId) -> Result<Vec<Round>, DbErr> {
+    let found = round::Entity::find().filter(round::Column::NoticeId.eq(notice));
+    found.order_by_asc(round::Column::Number).all(on).await
+}
+
+/// The round of this mailing, if it is one.
+///
+/// # Errors
+/// The database's own.
+pub async fn round_of(on: &impl ConnectionTrait, mailing: MailingId) -> Result<Option<Round>, DbErr> {
+    round::Entity::find_by_id(mailing).one(on).await
+}
+
+/// What a round says, by language.
+///
+/// # Errors
+/// The database's own.
+pub async fn texts(on: &impl ConnectionTrait, round: MailingId) -> Result<Vec<RoundText>, DbErr> {
+    let found = round_text::Entity::find().filter(round_text::Column::RoundId.eq(round));
+    found.order_by_asc(round_text::Column::Language).all(on).await
+}

@@ -1,0 +1,227 @@
+//! Policies, their versions and texts in the database.
+
+use sea_orm::entity::prelude::*;
+use sea_orm::{ConnectionTrait, QueryOrder, QuerySelect};
+
+use super::{Approval, Change, OnSilence, OnUntold, State};
+use crate::clock::Timestamp;
+use crate::id::{BrandId, PolicyId, TopicId, VersionId};
+
+/// A policy as stored.
+pub type Policy = policy::Model;
+/// A version as stored.
+pub type Version = version::Model;
+/// What a version says in one language, as stored.
+pub type Text = text::Model;
+
+/// The table of policies.
+pub mod policy {
+    use super::*;
+
+    /// A policy: a text that a brand promises to keep, and how its changes are told.
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "policies")]
+    pub struct Model {
+        /// Its id.
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: PolicyId,
+        /// Its name in paths.
+        pub slug: String,
+        /// Its brand.
+        pub brand_id: BrandId,
+        /// The topic of class notice in which its notices go out.
+        pub topic_id: TopicId,
+        /// The topic of class reminder in which people are reminded of notices in force.
+        pub reminder_topic_id: Option<TopicId>,
+        /// What it is called.
+        pub title: String,
+        /// The language tag (RFC 5646) of its texts unless a translation says otherwise.
+        pub language: String,
+        /// The slug of the template of its notices; the built-in one when absent.
+        pub template: Option<String>,
+        /// Days between the time by which everyone is told and the effective date, at least.
+        pub lead_time_days: i64,
+        /// Whether what one key publishes another one must release.
+        pub two_person: bool,
+        /// What holds for who does not answer.
+        pub on_silence: OnSilence,
+        /// What holds for who could not be told.
+        pub on_untold: OnUntold,
+        /// Days before the effective date on which those who have not answered are asked again: an array of numbers.
+        pub remind_days_before: Json,
+        /// Months between two reminders of what is in force; none when absent.
+        pub reminder_months: Option<i64>,
+        /// Days after the effective date for which the banner is shown.
+        pub banner_days_after: i64,
+        /// Where on the brand's pages the banner is shown: an array of words.
+        pub placements: Json,
+        /// When it was made.
+        pub created_at: Timestamp,
+        /// When it was changed.
+        pub updated_at: Timestamp,
+    }
+
+    /// None: an idea's tables know no other idea's.
+    #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// The table of versions.
+pub mod version {
+    use super::*;
+
+    /// A version of a policy.
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "policy_versions")]
+    pub struct Model {
+        /// Its id.
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: VersionId,
+        /// Of which policy.
+        pub policy_id: PolicyId,
+        /// Its number, from 1.
+        pub number: i64,
+        /// How far it has come.
+        pub state: State,
+        /// How it changes the policy.
+        pub change: Change,
+        /// Whether people are asked to approve it.
+        pub approval: Approval,
+        /// The topic that stands for the new use, which people can refuse.
+        pub use_topic_id: Option<TopicId>,
+        /// From when it holds; of a baseline that names none, from its publication.
+        pub effective_at: Option<Timestamp>,
+        /// Why it may do what the policy's rules forbid.
+        pub override_reason: Option<String>,
+        /// Who wrote it.
+        pub created_by: String,
+        /// When it was written.
+        pub created_at: Timestamp,
+        /// Who published it.
+        pub published_by: Option<String>,
+        /// When everyone could read it.
+        pub published_at: Option<Timestamp>,
+        /// Who released it.
+        pub released_by: Option<String>,
+        /// When it was called off.
+        pub withdrawn_at: Option<Timestamp>,
+    }
+
+    /// None: an idea's tables know no other idea's.
+    #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// The table of texts.
+pub mod text {
+    use super::*;
+
+    /// What a version says in one language.
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "policy_texts")]
+    pub struct Model {
+        /// Of which version.
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub version_id: VersionId,
+        /// The language tag (RFC 5646).
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub language: String,
+        /// What the policy is called in it.
+        pub title: String,
+        /// What changes, in plain words.
+        pub summary: String,
+        /// The text, Markdown.
+        pub body_markdown: String,
+        /// SHA-256 of `body_markdown` in UTF-8.
+        pub sha256: Vec<u8>,
+    }
+
+    /// None: an idea's tables know no other idea's.
+    #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// The policy of this slug.
+///
+/// # Errors
+/// The database's own.
+pub async fn find(on: &impl ConnectionTrait, slug: &str) -> Result<Option<Policy>, DbErr> {
+    policy::Entity::find().filter(policy::Column::Slug.eq(slug)).one(on).await
+}
+
+/// The policy of this id.
+///
+/// # Errors
+/// The database's own.
+pub async fn by_id(on: &impl ConnectionTrait, id: PolicyId) -> Result<Option<Policy>, DbErr> {
+    policy::Entity::find_by_id(id).one(on).await
+}
+
+/// The policies of a brand, by slug.
+///
+/// # Errors
+/// The database's own.
+pub async fn of_brand(on: &impl ConnectionTrait, brand: BrandId) -> Result<Vec<Policy>, DbErr> {
+    let found = policy::Entity::find().filter(policy::Column::BrandId.eq(brand));
+    found.order_by_asc(policy::Column::Slug).all(on).await
+}
+
+/// The version of this id.
+///
+/// # Errors
+/// The database's own.
+pub async fn version_by_id(on: &impl ConnectionTrait, id: VersionId) -> Result<Option<Version>, DbErr> {
+    version::Entity::find_by_id(id).one(on).await
+}
+
+/// The version of this number.
+///
+/// # Errors
+/// The database's own.
+pub async fn version(
+    on: &impl ConnectionTrait,
+    policy: PolicyId,
+    number: i64,
+) -> Result<Option<Version>, DbErr> {
+    let found = version::Entity::find().filter(version::Column::PolicyId.eq(policy));
+    found.filter(version::Column::Number.eq(number)).one(on).await
+}
+
+/// The versions of a policy by number, drafts and withdrawn ones included.
+///
+/// # Errors
+/// The database's own.
+pub async fn versions(on: &impl ConnectionTrait, policy: PolicyId) -> Result<Vec<Version>, DbErr> {
+    let found = version::Entity::find().filter(version::Column::PolicyId.eq(policy));
+    found.order_by_asc(version::Column::Number).all(on).await
+}
+
+/// The newest version before this one that was published and not withdrawn.
+///
+/// # Errors
+/// The database's own.
+pub async fn before(on: &impl ConnectionTrait, version: &Version) -> Result<Option<Version>, DbErr> {
+    version::Entity::find()
+        .filter(version::Column::PolicyId.eq(version.policy_id))
+        .filter(version::Column::Number.lt(version.number))
+        .filter(version::Column::State.eq(State::Published))
+        .order_by_desc(version::Column::Number)
+        .limit(1)
+        .one(on)
+        .await
+}
+
+/// What a version says, by language.
+///
+/// # Errors
+/// The database's own.
+pub async fn texts(on: &impl ConnectionTrait, version: VersionId) -> Result<Vec<Text>, DbErr> {
+    let found = text::Entity::find().filter(text::Column::VersionId.eq(version));
+    found.order_by_asc(text::Column::Language).all(on).await
+}
