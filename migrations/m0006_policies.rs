@@ -108,7 +108,7 @@ CREATE TABLE notice_rounds (
     number bigint NOT NULL,
     kind text NOT NULL CHECK (kind IN ('change', 'correction', 'postponement', 'withdrawal', 'approval_reminder', 'reminder')),
     reason text,
-    state text NOT NULL CHECK (state IN ('walking', 'open', 'stopping', 'closed')),
+    state text NOT NULL CHECK (state IN ('walking', 'open', 'closing', 'stopping', 'closed')),
     walk_after {uuid},
     swept_to bigint NOT NULL,
     recorded_after {uuid},

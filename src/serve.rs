@@ -22,7 +22,7 @@ use crate::mailbox::Mailbox;
 use crate::message::alignment;
 use crate::receiver::Limits;
 use crate::relay::{Outcome, Relay, RelayUrlError};
-use crate::{brand, campaign, delivery, opt_out, web};
+use crate::{brand, campaign, delivery, notice, opt_out, web};
 
 pub mod http;
 
@@ -34,6 +34,8 @@ const SAID_AGAIN: Duration = Duration::from_secs(5);
 const REQUESTS_WITHIN: Duration = Duration::from_secs(5);
 /// How often campaigns are looked at when there was nothing to do.
 const CAMPAIGN_POLL: Duration = Duration::from_millis(200);
+/// How often notices are looked at when there was nothing to do.
+const NOTICE_POLL: Duration = Duration::from_secs(1);
 /// The least time between two such looks.
 const CAMPAIGN_PAUSE: Duration = Duration::from_millis(20);
 
@@ -195,6 +197,7 @@ pub async fn start(mut settings: Settings, parts: Parts) -> Result<Running, Star
         greeted.transpose()?;
         tasks.spawn(delivery::worker::run(app.clone(), relay, stop.clone()));
         tasks.spawn(run_campaigns(app.clone(), stop.clone()));
+        tasks.spawn(run_notices(app.clone(), stop.clone()));
     }
     let mut inbound_addr = None;
     if let Some((listener, addr, domain)) = inbound {
@@ -365,5 +368,22 @@ async fn run_campaigns(app: App, stop: CancellationToken) {
             }
         };
         stop.run_until_cancelled(tokio::time::sleep(pause)).await;
+    }
+}
+
+/// Notices are looked at apart from campaigns: however many of those there are, nobody's notice waits for them.
+async fn run_notices(app: App, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        let news = app.db.news().notified();
+        let stepped = match notice::worker::step(&app).await {
+            Ok(true) => continue,
+            Ok(false) => notice::worker::watch(&app).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = stepped {
+            tracing::error!(%error, "no notice could be brought on");
+        }
+        stop.run_until_cancelled(tokio::time::sleep(CAMPAIGN_PAUSE)).await;
+        let _ = tokio::time::timeout(NOTICE_POLL, stop.run_until_cancelled(news)).await;
     }
 }

@@ -82,6 +82,22 @@ impl Counts {
         } += n;
     }
 
+    /// These and those together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            total: self.total + other.total,
+            queued: self.queued + other.queued,
+            sending: self.sending + other.sending,
+            sent: self.sent + other.sent,
+            suppressed: self.suppressed + other.suppressed,
+            failed: self.failed + other.failed,
+            unknown: self.unknown + other.unknown,
+            expired: self.expired + other.expired,
+            cancelled: self.cancelled + other.cancelled,
+        }
+    }
+
     /// How many will not move any more by themselves.
     pub fn settled(&self) -> u64 {
         self.total - self.queued - self.sending

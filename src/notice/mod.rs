@@ -4,9 +4,12 @@
 //! unique pair of round and recipient carries that each person is written to once a round, whatever is repeated.
 
 pub mod clock;
+mod error;
 pub mod lint;
 pub mod message;
 pub mod rows;
 mod words;
+pub mod worker;
 
+pub use error::NoticeError;
 pub use words::{Decision, RoundKind, RoundState, State, ToldBy};

@@ -77,6 +77,8 @@ pub enum RoundState {
     Walking,
     /// Everyone has; whoever joins is added.
     Open,
+    /// Nobody is added any more; what waits is still sent.
+    Closing,
     /// What waits is being cancelled, since a later round takes its place.
     Stopping,
     /// Nothing is added any more, and nothing waits.
@@ -87,6 +89,7 @@ words! {
     RoundState, "state of a round",
     Walking = "walking",
     Open = "open",
+    Closing = "closing",
     Stopping = "stopping",
     Closed = "closed",
 }

@@ -3,9 +3,17 @@
 //! Whatever changes a notice first takes its row's lock, so that changes, answers and the worker's steps come one after the
 //! other; on SQLite every writing transaction is alone anyway.
 
+mod change;
+mod open;
+mod pace;
+mod people;
+mod steps;
+mod view;
+mod walk;
+
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::LockType;
-use sea_orm::{ConnectionTrait, QueryOrder, QuerySelect};
+use sea_orm::{ConnectionTrait, PaginatorTrait, QueryOrder, QuerySelect};
 
 use super::{Decision, RoundKind, RoundState, State, ToldBy};
 use crate::address::AddressHash;
@@ -14,6 +22,13 @@ use crate::db::Write;
 use crate::id::{
     ApprovalId, BrandId, ContentId, DeliveryId, MailingId, NoticeId, PolicyId, RecipientId, VersionId,
 };
+
+pub use change::{correct, postpone, withdraw};
+pub use open::open;
+pub use pace::{Beat, keep_pace, outlook};
+pub use people::{ToldFailure, Unreached, tell_otherwise, unreached};
+pub(super) use steps::{Work, act, waiting};
+pub use view::{Answers, Forecast, Told, counts, counts_of_round, forecast};
 
 /// A notice as stored.
 pub type Notice = notice::Model;
@@ -283,4 +298,25 @@ pub async fn round_of(on: &impl ConnectionTrait, mailing: MailingId) -> Result<O
 pub async fn texts(on: &impl ConnectionTrait, round: MailingId) -> Result<Vec<RoundText>, DbErr> {
     let found = round_text::Entity::find().filter(round_text::Column::RoundId.eq(round));
     found.order_by_asc(round_text::Column::Language).all(on).await
+}
+
+/// The newest round that told of the change itself.
+///
+/// # Errors
+/// The database's own.
+pub async fn telling_round(on: &impl ConnectionTrait, notice: NoticeId) -> Result<Option<Round>, DbErr> {
+    let rounds = rounds(on, notice).await?;
+    Ok(rounds.into_iter().rev().find(|round| round.kind.tells_of_the_change()))
+}
+
+/// How many running notices will be late, as is known.
+///
+/// # Errors
+/// The database's own.
+pub async fn late(on: &impl ConnectionTrait) -> Result<u64, DbErr> {
+    let running = notice::Entity::find().filter(notice::Column::ClosedAt.is_null());
+    let late = running
+        .filter(notice::Column::State.eq(State::Running))
+        .filter(notice::Column::LateSince.is_not_null());
+    late.count(on).await
 }

@@ -5,6 +5,7 @@ use sea_orm::{ConnectionTrait, QueryOrder, QuerySelect};
 
 use super::{Approval, Change, OnSilence, OnUntold, State};
 use crate::clock::Timestamp;
+use crate::db::Write;
 use crate::id::{BrandId, PolicyId, TopicId, VersionId};
 
 /// A policy as stored.
@@ -224,4 +225,31 @@ pub async fn before(on: &impl ConnectionTrait, version: &Version) -> Result<Opti
 pub async fn texts(on: &impl ConnectionTrait, version: VersionId) -> Result<Vec<Text>, DbErr> {
     let found = text::Entity::find().filter(text::Column::VersionId.eq(version));
     found.order_by_asc(text::Column::Language).all(on).await
+}
+
+/// Moves the date from which a published version holds.
+///
+/// # Errors
+/// The database's own.
+pub async fn set_effective(txn: &Write, version: VersionId, at: Timestamp) -> Result<(), DbErr> {
+    version::Entity::update_many()
+        .col_expr(version::Column::EffectiveAt, Expr::value(at))
+        .filter(version::Column::Id.eq(version))
+        .exec(&**txn)
+        .await?;
+    Ok(())
+}
+
+/// Calls a published version off.
+///
+/// # Errors
+/// The database's own.
+pub async fn withdraw(txn: &Write, version: VersionId, now: Timestamp) -> Result<(), DbErr> {
+    version::Entity::update_many()
+        .col_expr(version::Column::State, Expr::value(State::Withdrawn))
+        .col_expr(version::Column::WithdrawnAt, Expr::value(now))
+        .filter(version::Column::Id.eq(version))
+        .exec(&**txn)
+        .await?;
+    Ok(())
 }

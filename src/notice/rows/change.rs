@@ -1,0 +1,172 @@
+//! What an administrator changes about a running notice: corrected, postponed, withdrawn. Each tells people again.
+
+use std::collections::BTreeMap;
+
+use sea_orm::entity::prelude::*;
+use sea_orm::{ActiveValue, IntoActiveModel};
+
+use super::open::{Telling, begin_round};
+use super::{Notice, locked, notice, round};
+use crate::app::App;
+use crate::clock::Timestamp;
+use crate::db::Write;
+use crate::id::NoticeId;
+use crate::message;
+use crate::notice::clock::complete_by;
+use crate::notice::{NoticeError, RoundKind, RoundState, State};
+use crate::policy;
+use crate::policy::rows::{Policy, Version};
+
+/// Tells people anew what changes, where what they were told was wrong. `summaries` go by language; a language that is not
+/// named keeps what it says.
+///
+/// # Errors
+/// The state that forbids it, a language that the version has no text in, or what the messages cannot be made from.
+pub async fn correct(
+    txn: &Write,
+    app: &App,
+    id: NoticeId,
+    summaries: BTreeMap<String, String>,
+    reason: &str,
+    actor: &str,
+) -> Result<Notice, NoticeError> {
+    let (notice, policy, version) = running(txn, id, "corrected").await?;
+    let texts = policy::rows::texts(&**txn, version.id).await?;
+    if let Some(language) = summaries.keys().find(|key| !texts.iter().any(|text| text.language == **key)) {
+        let reason = format!("the version has no text in {language:?}");
+        return Err(NoticeError::Flaw(format!("/translations/{language}"), reason));
+    }
+    // What an earlier correction said stands unless it is corrected too.
+    let mut told = said(txn, &notice).await?;
+    told.extend(summaries);
+    stop_rounds(txn, &notice).await?;
+    let telling = Telling { kind: RoundKind::Correction, reason: Some(reason), summaries: told, actor };
+    begin_round(txn, app, &notice, &policy, &version, telling).await?;
+    txn.tell();
+    Ok(notice)
+}
+
+/// Puts the change off and tells people so.
+///
+/// # Errors
+/// The state that forbids it, or a date that cannot be used.
+pub async fn postpone(
+    txn: &Write,
+    app: &App,
+    id: NoticeId,
+    effective_at: Timestamp,
+    reason: &str,
+    actor: &str,
+) -> Result<Notice, NoticeError> {
+    let (notice, policy, version) = running(txn, id, "postponed").await?;
+    let now = app.db.read_clock(&**txn).await?;
+    let flaw = |reason: String| NoticeError::Flaw("/effective_at".to_owned(), reason);
+    if effective_at <= notice.effective_at {
+        let at = notice.effective_at;
+        return Err(flaw(format!("must be later than {at}, when the change takes effect as things stand")));
+    }
+    if let Some(next) = policy::rows::versions(&**txn, policy.id).await?.into_iter().find(|other| {
+        other.number > version.number
+            && other.state == policy::State::Published
+            && other.effective_at.is_some_and(|at| at < effective_at)
+    }) {
+        let number = next.number;
+        return Err(flaw(format!("is after version {number} takes effect; postpone that one first")));
+    }
+    // That the change comes later is to be known before the day on which it would have come.
+    let complete_by = complete_by(effective_at, policy.lead_time_days, now).min(notice.effective_at);
+    policy::rows::set_effective(txn, version.id, effective_at).await?;
+    let mut row = notice.into_active_model();
+    row.effective_at = ActiveValue::Set(effective_at);
+    row.complete_by = ActiveValue::Set(complete_by);
+    row.late_since = ActiveValue::Set(None);
+    let notice = notice::Entity::update(row).exec(&**txn).await?;
+    stop_rounds(txn, &notice).await?;
+    let telling = Telling {
+        kind: RoundKind::Postponement,
+        reason: Some(reason),
+        summaries: said(txn, &notice).await?,
+        actor,
+    };
+    let version = Version { effective_at: Some(effective_at), ..version };
+    begin_round(txn, app, &notice, &policy, &version, telling).await?;
+    txn.tell();
+    Ok(notice)
+}
+
+/// Calls the change off. `tell` tells those who had been told.
+///
+/// # Errors
+/// The state that forbids it.
+pub async fn withdraw(
+    txn: &Write,
+    app: &App,
+    id: NoticeId,
+    reason: &str,
+    tell: bool,
+    actor: &str,
+) -> Result<Notice, NoticeError> {
+    let (notice, policy, version) = running(txn, id, "withdrawn").await?;
+    let now = app.db.read_clock(&**txn).await?;
+    policy::rows::withdraw(txn, version.id, now).await?;
+    stop_rounds(txn, &notice).await?;
+    let mut row = notice.into_active_model();
+    row.state = ActiveValue::Set(State::Withdrawn);
+    row.late_since = ActiveValue::Set(None);
+    let notice = notice::Entity::update(row).exec(&**txn).await?;
+    if tell {
+        let telling = Telling {
+            kind: RoundKind::Withdrawal,
+            reason: Some(reason),
+            summaries: texts_without_summaries(txn, &version).await?,
+            actor,
+        };
+        begin_round(txn, app, &notice, &policy, &version, telling).await?;
+    }
+    txn.tell();
+    Ok(notice)
+}
+
+/// What people were told last, by language.
+async fn said(txn: &Write, notice: &Notice) -> Result<BTreeMap<String, String>, DbErr> {
+    let Some(round) = super::telling_round(&**txn, notice.id).await? else { return Ok(BTreeMap::new()) };
+    let texts = super::texts(&**txn, round.id).await?;
+    Ok(texts.into_iter().map(|text| (text.language, text.summary)).collect())
+}
+
+/// A withdrawal says nothing of what would have changed.
+async fn texts_without_summaries(txn: &Write, version: &Version) -> Result<BTreeMap<String, String>, DbErr> {
+    let texts = policy::rows::texts(&**txn, version.id).await?;
+    Ok(texts.into_iter().map(|text| (text.language, String::new())).collect())
+}
+
+async fn running(
+    txn: &Write,
+    id: NoticeId,
+    done: &'static str,
+) -> Result<(Notice, Policy, Version), NoticeError> {
+    let notice = locked(txn, id).await?.ok_or(NoticeError::Gone)?;
+    if notice.state != State::Running {
+        return Err(NoticeError::WrongState { state: notice.state, done });
+    }
+    let gone = |what: &str| DbErr::RecordNotFound(format!("the {what} of notice {id}"));
+    let policy = policy::rows::by_id(&**txn, notice.policy_id).await?.ok_or_else(|| gone("policy"))?;
+    let version = policy::rows::version_by_id(&**txn, notice.version_id).await?;
+    Ok((notice, policy, version.ok_or_else(|| gone("version"))?))
+}
+
+/// Lets what waits in earlier rounds be cancelled: a later round takes their place. From here on nothing of them begins.
+async fn stop_rounds(txn: &Write, notice: &Notice) -> Result<(), DbErr> {
+    for round in super::rounds(&**txn, notice.id).await? {
+        if matches!(round.state, RoundState::Stopping | RoundState::Closed) {
+            continue;
+        }
+        for text in super::texts(&**txn, round.id).await? {
+            message::rows::hold(txn, text.content_id).await?;
+        }
+        let mut row = round.into_active_model();
+        row.state = ActiveValue::Set(RoundState::Stopping);
+        round::Entity::update(row).exec(&**txn).await?;
+    }
+    Ok(())
+}

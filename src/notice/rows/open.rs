@@ -1,0 +1,216 @@
+//! Opening a notice with its first round, and the rounds after it.
+
+use std::collections::BTreeMap;
+
+use sea_orm::ActiveValue::Set;
+use sea_orm::DbErr;
+use sea_orm::entity::prelude::*;
+
+use super::{Notice, Round, notice, of_version, round, round_text};
+use crate::app::App;
+use crate::brand::{self, Brand, Topic};
+use crate::clock::Timestamp;
+use crate::db::Write;
+use crate::id::{ContentId, MailingId, NoticeId};
+use crate::message::rows::{Apart, FreezeError, Source, freeze_apart};
+use crate::notice::clock::complete_by;
+use crate::notice::message::{HTML, NAME, SUBJECT, Said, TEXT};
+use crate::notice::{NoticeError, RoundKind, RoundState, State};
+use crate::policy::rows::{Policy, Text, Version};
+use crate::policy::{self, Approval};
+use crate::recipient::rows::before_any_change;
+
+/// What a round is to tell.
+#[derive(Clone, Debug)]
+pub(super) struct Telling<'a> {
+    /// What is told.
+    pub(super) kind: RoundKind,
+    /// Why people are told again.
+    pub(super) reason: Option<&'a str>,
+    /// What changes, by language, where it is not what the version says.
+    pub(super) summaries: BTreeMap<String, String>,
+    /// Who wants it told.
+    pub(super) actor: &'a str,
+}
+
+/// Makes the notice of a version that was just published, and its first round. A version that has one already keeps it.
+///
+/// # Errors
+/// What its messages cannot be made from.
+pub async fn open(
+    txn: &Write,
+    app: &App,
+    policy: &Policy,
+    version: &Version,
+    actor: &str,
+) -> Result<Notice, NoticeError> {
+    if let Some(made) = of_version(&**txn, version.id).await? {
+        return Ok(made);
+    }
+    let now = app.db.read_clock(&**txn).await?;
+    let effective_at = version.effective_at.unwrap_or(now);
+    let made = insert(txn, policy, version, effective_at, State::Running, now, actor).await?;
+    let telling = Telling { kind: RoundKind::Change, reason: None, summaries: BTreeMap::new(), actor };
+    begin_round(txn, app, &made, policy, version, telling).await?;
+    txn.tell();
+    Ok(made)
+}
+
+/// Makes the row of a notice.
+pub(super) async fn insert(
+    txn: &Write,
+    policy: &Policy,
+    version: &Version,
+    effective_at: Timestamp,
+    state: State,
+    now: Timestamp,
+    actor: &str,
+) -> Result<Notice, DbErr> {
+    let made = Notice {
+        id: NoticeId::new(),
+        policy_id: policy.id,
+        version_id: version.id,
+        brand_id: policy.brand_id,
+        state,
+        effective_at,
+        complete_by: complete_by(effective_at, policy.lead_time_days, now),
+        late_since: None,
+        approved: 0,
+        declined: 0,
+        created_by: actor.to_owned(),
+        created_at: now,
+        closed_at: None,
+    };
+    notice::Entity::insert(notice::ActiveModel::from(made.clone())).exec_without_returning(&**txn).await?;
+    Ok(made)
+}
+
+/// Begins the next round of a notice, whose row is locked or new.
+pub(super) async fn begin_round(
+    txn: &Write,
+    app: &App,
+    notice: &Notice,
+    policy: &Policy,
+    version: &Version,
+    telling: Telling<'_>,
+) -> Result<Round, NoticeError> {
+    let now = app.db.read_clock(&**txn).await?;
+    let number = super::rounds(&**txn, notice.id).await?.last().map_or(1, |last| last.number + 1);
+    let made = Round {
+        id: MailingId::new(),
+        notice_id: notice.id,
+        number,
+        kind: telling.kind,
+        reason: telling.reason.map(str::to_owned),
+        state: RoundState::Walking,
+        walk_after: None,
+        swept_to: before_any_change(now),
+        recorded_after: None,
+        recorded: 0,
+        created_by: telling.actor.to_owned(),
+        created_at: now,
+        completed_at: None,
+        closed_at: None,
+    };
+    round::Entity::insert(round::ActiveModel::from(made.clone())).exec_without_returning(&**txn).await?;
+    let said = Words::load(txn, app, notice, policy, version).await?;
+    let topic = match (telling.kind, policy.reminder_topic_id) {
+        (RoundKind::Reminder, Some(topic)) => topic,
+        _ => policy.topic_id,
+    };
+    let topic = brand::rows::topic_by_id(&**txn, topic).await?;
+    let topic = topic.ok_or_else(|| DbErr::RecordNotFound("the topic of a policy's notices".into()))?;
+    for text in policy::rows::texts(&**txn, version.id).await? {
+        let summary = telling.summaries.get(&text.language).unwrap_or(&text.summary);
+        let content = ContentId::new();
+        let apart = Apart {
+            id: content,
+            brand: policy.brand_id,
+            topic: &topic,
+            source: source(policy, telling.kind),
+            data: said.data(policy, &text, &telling, summary),
+            retry_until: Some(notice.complete_by),
+        };
+        freeze_apart(txn, &app.db, apart).await.map_err(|error| match error {
+            FreezeError::Db(error) => NoticeError::Db(error),
+            other => NoticeError::Template(other.to_string()),
+        })?;
+        let row = round_text::ActiveModel {
+            round_id: Set(made.id),
+            language: Set(text.language),
+            content_id: Set(content),
+            summary: Set(summary.clone()),
+        };
+        round_text::Entity::insert(row).exec_without_returning(&**txn).await?;
+    }
+    Ok(made)
+}
+
+/// The policy's own template where it tells of a change; what a withdrawal and a reminder say is the same everywhere.
+fn source(policy: &Policy, kind: RoundKind) -> Source<'_> {
+    match &policy.template {
+        Some(slug) if !matches!(kind, RoundKind::Withdrawal | RoundKind::Reminder) => Source::Stored(slug),
+        _ => Source::BuiltIn { name: NAME, subject: SUBJECT, html: HTML, text: TEXT },
+    }
+}
+
+/// What all languages of a round share.
+struct Words {
+    brand: Brand,
+    version: Version,
+    effective_at: Timestamp,
+    before: Option<Version>,
+    new_use: Option<Topic>,
+    base: String,
+}
+
+impl Words {
+    async fn load(
+        txn: &Write,
+        app: &App,
+        notice: &Notice,
+        policy: &Policy,
+        version: &Version,
+    ) -> Result<Self, DbErr> {
+        let brand = brand::rows::by_id(&**txn, policy.brand_id).await?;
+        let brand = brand.ok_or_else(|| DbErr::RecordNotFound("the brand of a policy".into()))?;
+        let new_use = match version.use_topic_id {
+            Some(topic) => brand::rows::topic_by_id(&**txn, topic).await?,
+            None => None,
+        };
+        Ok(Self {
+            base: format!("{}/policies/{}", brand.base(&app.settings.base_url), policy.slug),
+            before: policy::rows::before(&**txn, version).await?,
+            version: version.clone(),
+            effective_at: notice.effective_at,
+            new_use,
+            brand,
+        })
+    }
+
+    fn data(&self, policy: &Policy, text: &Text, telling: &Telling<'_>, summary: &str) -> Json {
+        let language =
+            if text.language == policy.language { String::new() } else { format!("?lang={}", text.language) };
+        let url = format!("{}/{}{language}", self.base, self.version.number);
+        let changes = format!("{}/{}/changes{language}", self.base, self.version.number);
+        let old = self.before.as_ref().map(|before| format!("{}/{}{language}", self.base, before.number));
+        let sha256: String = text.sha256.iter().map(|octet| format!("{octet:02x}")).collect();
+        Said {
+            kind: telling.kind,
+            language: &text.language,
+            brand: &self.brand.name,
+            title: &text.title,
+            version: self.version.number,
+            change: self.version.change.as_str(),
+            summary,
+            reason: telling.reason,
+            effective_at: self.effective_at,
+            sha256: &sha256,
+            url: &url,
+            before: old.as_deref().map(|old| (old, changes.as_str())),
+            approval: self.version.approval == Approval::Required,
+            new_use: self.new_use.as_ref().map(|topic| topic.name.as_str()),
+        }
+        .data()
+    }
+}

@@ -1,0 +1,137 @@
+//! Who could not be told, and who was told another way.
+
+use sea_orm::entity::prelude::*;
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, Statement, Value};
+
+use super::{Notice, telling_round, told};
+use crate::app::App;
+use crate::clock::Timestamp;
+use crate::db::Write;
+use crate::id::{DeliveryId, NoticeId, RecipientId};
+use crate::notice::ToldBy;
+
+/// Somebody who could not be told by mail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreached {
+    /// The delivery that did not reach them; they are listed in the order of these.
+    pub delivery: DeliveryId,
+    /// Who.
+    pub recipient: RecipientId,
+    /// Their address; none once erased.
+    pub email: Option<String>,
+    /// Their name.
+    pub name: Option<String>,
+    /// The company's own id of them.
+    pub external_id: Option<String>,
+    /// The state of the delivery, or why it is in it.
+    pub reason: String,
+    /// The relay's words, where it said any.
+    pub reply: Option<String>,
+    /// How they were told after all.
+    pub told_by: Option<ToldBy>,
+    /// When that was recorded.
+    pub told_at: Option<Timestamp>,
+}
+
+#[derive(FromQueryResult)]
+struct Row {
+    id: DeliveryId,
+    recipient_id: RecipientId,
+    state: String,
+    reason: Option<String>,
+    reply: Option<String>,
+    address: Option<String>,
+    name: Option<String>,
+    external_id: Option<String>,
+    told_by: Option<ToldBy>,
+    told_at: Option<Timestamp>,
+}
+
+/// Those who could not be told of the change as it stands, after this delivery; those who were told another way included.
+/// Accounts that are deactivated or erased by now are left out: nobody needs to tell them.
+///
+/// # Errors
+/// The database's own.
+pub async fn unreached(
+    on: &impl ConnectionTrait,
+    notice: &Notice,
+    after: Option<DeliveryId>,
+    limit: u64,
+) -> Result<Vec<Unreached>, DbErr> {
+    let Some(round) = telling_round(on, notice.id).await? else { return Ok(Vec::new()) };
+    let sql = format!(
+        "SELECT d.id, d.recipient_id, d.state, d.reason, d.reply, r.address, r.name, r.external_id, t.told_by, t.told_at \
+         FROM deliveries d JOIN recipients r ON r.id = d.recipient_id \
+         LEFT JOIN notice_told t ON t.notice_id = $2 AND t.recipient_id = d.recipient_id \
+         WHERE d.mailing_id = $1 AND d.unsent IN ('suppressed', 'failed', 'unknown', 'expired') AND d.id > $3 \
+         AND r.standing NOT IN ('deactivated', 'erased') ORDER BY d.id LIMIT {limit}"
+    );
+    let after = after.map_or(Uuid::nil(), |after| after.0);
+    let values: [Value; 3] = [round.id.0.into(), notice.id.0.into(), after.into()];
+    let statement = Statement::from_sql_and_values(on.get_database_backend(), sql, values);
+    let rows = Row::find_by_statement(statement).all(on).await?;
+    let unreached = rows.into_iter().map(|row| Unreached {
+        delivery: row.id,
+        recipient: row.recipient_id,
+        email: row.address,
+        name: row.name,
+        external_id: row.external_id,
+        reason: row.reason.unwrap_or(row.state),
+        reply: row.reply,
+        told_by: row.told_by,
+        told_at: row.told_at,
+    });
+    Ok(unreached.collect())
+}
+
+/// Why somebody cannot be marked as told another way.
+#[derive(Debug, thiserror::Error)]
+pub enum ToldFailure {
+    /// They are not among those whom the notice is for.
+    #[error("is not among those whom this notice could not reach")]
+    NotAddressed,
+    /// The database failed.
+    #[error(transparent)]
+    Db(#[from] DbErr),
+}
+
+/// Notes that somebody whom the mail could not reach was told by letter or telephone. The first time counts. Says whether it
+/// was the first.
+///
+/// # Errors
+/// That they were not among the unreached, or the database's own.
+pub async fn tell_otherwise(
+    txn: &Write,
+    app: &App,
+    id: NoticeId,
+    recipient: RecipientId,
+    by: ToldBy,
+    note: Option<&str>,
+    actor: &str,
+) -> Result<bool, ToldFailure> {
+    let Some(round) = telling_round(&**txn, id).await? else { return Err(ToldFailure::NotAddressed) };
+    let sql = "SELECT 1 AS one FROM deliveries WHERE mailing_id = $1 AND recipient_id = $2 \
+        AND unsent IN ('suppressed', 'failed', 'unknown', 'expired')";
+    let values: [Value; 2] = [round.id.0.into(), recipient.0.into()];
+    let statement = Statement::from_sql_and_values(app.db.backend(), sql, values);
+    if txn.query_one_raw(statement).await?.is_none() {
+        return Err(ToldFailure::NotAddressed);
+    }
+    let now = app.db.read_clock(&**txn).await?;
+    let row = told::Model {
+        notice_id: id,
+        recipient_id: recipient,
+        told_by: by,
+        note: note.map(str::to_owned),
+        told_at: now,
+        recorded_by: actor.to_owned(),
+    };
+    let once =
+        OnConflict::columns([told::Column::NoticeId, told::Column::RecipientId]).do_nothing().to_owned();
+    let made = told::Entity::insert_many([told::ActiveModel::from(row)])
+        .on_conflict(once)
+        .exec_without_returning(&**txn)
+        .await?;
+    Ok(made == 1)
+}

@@ -1,0 +1,124 @@
+//! Notices as callers see them: who was told, who waits, who answered.
+
+use sea_orm::entity::prelude::*;
+use sea_orm::{ConnectionTrait, DbErr, PaginatorTrait};
+use serde::Serialize;
+
+use super::pace::outlook_for;
+use super::{Notice, Round, telling_round, texts, told};
+use crate::app::App;
+use crate::clock::Timestamp;
+use crate::delivery;
+use crate::delivery::Counts;
+use crate::id::NoticeId;
+use crate::policy::rows::{Policy, Version};
+use crate::policy::{Approval, Change};
+use crate::recipient::rows::{Accounts, Span, count_accounts};
+
+/// How many people are where. `total` is the sum of the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(as = NoticeCounts)]
+pub struct Told {
+    /// All who are to be told, as far as they were looked at.
+    pub total: u64,
+    /// Those whose message the relay took over, and those who were told another way.
+    pub told: u64,
+    /// Those whose message waits or is being sent.
+    pub pending: u64,
+    /// Those who could not be told, and were not told another way.
+    pub unreachable: u64,
+}
+
+/// What people answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(as = NoticeApprovals)]
+pub struct Answers {
+    /// They agree.
+    pub approved: u64,
+    /// They do not.
+    pub declined: u64,
+    /// They were told and have not answered.
+    pub open: u64,
+}
+
+impl Answers {
+    /// What was answered to a version that asks; nothing where it does not.
+    pub fn of(notice: &Notice, version: &Version, told: Told) -> Self {
+        if version.approval == Approval::None && version.change != Change::NewUse {
+            return Self::default();
+        }
+        let count = |n: i64| u64::try_from(n).unwrap_or(0);
+        let (approved, declined) = (count(notice.approved), count(notice.declined));
+        Self { approved, declined, open: told.told.saturating_sub(approved + declined) }
+    }
+}
+
+/// How many deliveries of a round are in which state, all languages together, and of those suppressed how many are of people
+/// who are not to be told any more.
+///
+/// # Errors
+/// The database's own.
+pub async fn counts_of_round(on: &impl ConnectionTrait, round: &Round) -> Result<(Counts, u64), DbErr> {
+    let (mut all, mut gone) = (Counts::default(), 0);
+    for text in texts(on, round.id).await? {
+        let one = delivery::rows::counts(on, text.content_id).await?;
+        all = all.plus(one);
+        if one.suppressed > 0 {
+            let by = delivery::rows::suppressed_by(on, text.content_id).await?;
+            gone += ["deactivated", "erased"].iter().filter_map(|reason| by.get(*reason)).sum::<u64>();
+        }
+    }
+    Ok((all, gone))
+}
+
+/// How many people were told of the change as it stands, wait, or could not be reached.
+///
+/// # Errors
+/// The database's own.
+pub async fn counts(on: &impl ConnectionTrait, notice: &Notice) -> Result<Told, DbErr> {
+    let Some(round) = telling_round(on, notice.id).await? else { return Ok(Told::default()) };
+    let (all, gone) = counts_of_round(on, &round).await?;
+    let otherwise = told_otherwise(on, notice.id).await?;
+    let missed = all.suppressed.saturating_sub(gone) + all.failed + all.unknown + all.expired;
+    let otherwise = otherwise.min(missed);
+    let told = all.sent + otherwise;
+    let (pending, unreachable) = (all.queued + all.sending, missed - otherwise);
+    Ok(Told { total: told + pending + unreachable, told, pending, unreachable })
+}
+
+async fn told_otherwise(on: &impl ConnectionTrait, notice: NoticeId) -> Result<u64, DbErr> {
+    told::Entity::find().filter(told::Column::NoticeId.eq(notice)).count(on).await
+}
+
+/// Whom a notice of this version would be for, and when the last one would be told were it published now.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Forecast {
+    /// How many people.
+    pub total: u64,
+    /// When the last one would be told; none while nobody sends.
+    pub projected_end: Option<Timestamp>,
+    /// How many messages a second that counts on.
+    pub per_second: f64,
+}
+
+/// Looks ahead.
+///
+/// # Errors
+/// The database's own.
+pub async fn forecast(
+    on: &impl ConnectionTrait,
+    app: &App,
+    policy: &Policy,
+    number: i64,
+    now: Timestamp,
+) -> Result<Forecast, DbErr> {
+    let accounts = Accounts {
+        brand: policy.brand_id,
+        accepted: (&policy.slug, number),
+        span: Span::Ids(None, None),
+        joined_before: None,
+    };
+    let total = count_accounts(on, &accounts).await?;
+    let outlook = outlook_for(on, app, total).await?;
+    Ok(Forecast { total, projected_end: outlook.projected_end(now), per_second: outlook.per_second() })
+}

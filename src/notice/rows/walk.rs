@@ -1,0 +1,115 @@
+//! Who is told in a round: everyone is walked through once by id, then whoever was changed meanwhile is looked at.
+
+use sea_orm::{DbBackend, DbErr, Value};
+
+use super::{Notice, Round, RoundText};
+use crate::app::App;
+use crate::brand;
+use crate::clock::Timestamp;
+use crate::db::Write;
+use crate::delivery::{self, Stream};
+use crate::notice::{RoundKind, State};
+use crate::policy::rows::{Policy, Version};
+use crate::recipient::rows::{Accounts, Selection, Span, Told};
+
+/// What is being told to whom.
+pub(super) struct Telling {
+    pub(super) notice: Notice,
+    pub(super) policy: Policy,
+    pub(super) version: Version,
+    pub(super) round: Round,
+    /// Every round of the notice.
+    pub(super) rounds: Vec<Round>,
+    pub(super) texts: Vec<RoundText>,
+}
+
+impl Telling {
+    /// Makes the deliveries of those of this span who are to be told and have none in this round yet. Returns how many.
+    pub(super) async fn address(&self, txn: &Write, app: &App, span: Span) -> Result<u64, DbErr> {
+        let tags: Vec<&str> = self.texts.iter().map(|text| text.language.as_str()).collect();
+        let backend = app.db.backend();
+        let mut made = 0;
+        for text in &self.texts {
+            let told = Told { tag: &text.language, default: &self.policy.language, all: &tags };
+            let Selection { sql, values } = self.accounts(span).selection(backend, Some(told));
+            let (sql, values) = self.narrowed(sql, values);
+            let stream = self.stream(txn, text).await?;
+            made += delivery::rows::enqueue_selected(txn, &app.db, &stream, &sql, values).await?;
+        }
+        Ok(made)
+    }
+
+    /// Everyone of the brand who is to hear of the version, of this span.
+    fn accounts(&self, span: Span) -> Accounts<'_> {
+        // Of what holds already, or does not come, those are told too who accepted it.
+        let accepted = match self.round.kind {
+            RoundKind::Reminder | RoundKind::Withdrawal => i64::MAX,
+            _ => self.version.number,
+        };
+        let joined_before = (self.notice.state == State::InEffect).then_some(self.notice.effective_at);
+        let joined_before = joined_before.filter(|_| self.round.kind != RoundKind::Reminder);
+        Accounts { brand: self.policy.brand_id, accepted: (&self.policy.slug, accepted), span, joined_before }
+    }
+
+    /// Of these people those whom the round is for: of a change, all; of its withdrawal, whoever was told of it; of a
+    /// missing answer, whoever was told and has not answered.
+    fn narrowed(&self, sql: String, mut values: Vec<Value>) -> (String, Vec<Value>) {
+        let mut conditions = Vec::new();
+        if matches!(self.round.kind, RoundKind::Withdrawal | RoundKind::ApprovalReminder) {
+            let earlier: Vec<String> = self
+                .rounds
+                .iter()
+                .filter(|round| round.kind.tells_of_the_change() && round.number < self.round.number)
+                .map(|round| {
+                    values.push(round.id.0.into());
+                    format!("${}", values.len())
+                })
+                .collect();
+            conditions.push(format!(
+                "EXISTS (SELECT 1 FROM deliveries d WHERE d.mailing_id IN ({}) AND d.recipient_id = people.id \
+                 AND d.state IN ('sent', 'unknown'))",
+                earlier.join(", ")
+            ));
+        }
+        if self.round.kind == RoundKind::ApprovalReminder {
+            values.push(self.version.id.0.into());
+            conditions.push(format!(
+                "NOT EXISTS (SELECT 1 FROM approvals_standing a WHERE a.version_id = ${} AND a.recipient_id = people.id)",
+                values.len()
+            ));
+        }
+        if conditions.is_empty() {
+            return (sql, values);
+        }
+        (format!("SELECT id, address_hash FROM ({sql}) AS people WHERE {}", conditions.join(" AND ")), values)
+    }
+
+    async fn stream(&self, txn: &Write, text: &RoundText) -> Result<Stream, DbErr> {
+        let topic = match (self.round.kind, self.policy.reminder_topic_id) {
+            (RoundKind::Reminder, Some(topic)) => topic,
+            _ => self.policy.topic_id,
+        };
+        let found = brand::rows::topic_by_id(&**txn, topic).await?;
+        let found = found.ok_or_else(|| DbErr::RecordNotFound("the topic of a policy's notices".into()))?;
+        Ok(Stream {
+            content: text.content_id,
+            mailing: Some(self.round.id),
+            brand: self.policy.brand_id,
+            topic,
+            class: found.class,
+            // A request to answer is worth nothing once nobody can answer.
+            not_after: (self.round.kind == RoundKind::ApprovalReminder).then_some(self.notice.effective_at),
+        })
+    }
+}
+
+/// Whether anybody was changed after this moment.
+pub(super) async fn anybody_changed(
+    on: &impl sea_orm::ConnectionTrait,
+    after: Timestamp,
+) -> Result<bool, DbErr> {
+    let backend: DbBackend = on.get_database_backend();
+    let sql = "SELECT 1 AS one FROM recipients WHERE updated_at > $1 LIMIT 1";
+    let statement = sea_orm::Statement::from_sql_and_values(backend, sql, [after.0.into()]);
+    Ok(on.query_one_raw(statement).await?.is_some())
+}

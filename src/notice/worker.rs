@@ -1,0 +1,72 @@
+//! The loop of notices: looks for whom to tell, keeps their clocks, asks again, closes, each in bounded steps.
+//!
+//! It never sends and never waits while it holds a transaction. Any number of processes may take steps at once.
+
+use sea_orm::DbErr;
+use serde_json::json;
+
+use super::NoticeError;
+use super::rows::{self, Beat, Work};
+use crate::access::rows::record;
+use crate::app::App;
+use crate::id::NoticeId;
+
+/// Takes at most one bounded step of every unfinished notice, each in a transaction of its own. Says whether there was
+/// anything to do; then call again at once.
+///
+/// # Errors
+/// The database's own, when no step could be taken and one failed. One that fails keeps no other from its step.
+pub async fn step(app: &App) -> Result<bool, DbErr> {
+    let (mut done, mut failed) = (false, None);
+    for id in rows::waiting(&app.db, app.db.reads()).await? {
+        match step_of(app, id).await {
+            Ok(took_one) => done |= took_one,
+            Err(NoticeError::Db(error)) => {
+                tracing::warn!(notice = %id, %error, "a step of a notice failed; the others go on");
+                failed = Some(error);
+            }
+            Err(error) => {
+                tracing::error!(notice = %id, %error, "a notice cannot go on; correct or withdraw it");
+            }
+        }
+    }
+    match failed {
+        Some(error) if !done => Err(error),
+        _ => Ok(done),
+    }
+}
+
+async fn step_of(app: &App, id: NoticeId) -> Result<bool, NoticeError> {
+    let txn = app.db.begin().await?;
+    if rows::act(&txn, app, id).await? == Work::None {
+        txn.rollback().await?;
+        return Ok(false);
+    }
+    txn.commit().await?;
+    tracing::debug!(notice = %id, "took a step");
+    Ok(true)
+}
+
+/// Looks at the clocks of all notices that run, and raises an alarm for each that will not be done in time.
+///
+/// # Errors
+/// The database's own.
+pub async fn watch(app: &App) -> Result<(), DbErr> {
+    let Some(beats) = rows::keep_pace(app).await? else { return Ok(()) };
+    for beat in beats {
+        let Beat { notice, late, projected_end, complete_by } = beat;
+        let end = projected_end.map_or_else(|| "never, as nobody sends".to_owned(), |end| end.to_string());
+        if late {
+            tracing::error!(%notice, %complete_by, projected_end = end, "a notice will be late; speed up the relay or postpone it");
+        } else {
+            tracing::info!(%notice, %complete_by, projected_end = end, "a notice will be in time after all");
+        }
+        let action = if late { "notice.late" } else { "notice.on_time" };
+        let detail = json!({ "projected_end": projected_end, "complete_by": complete_by });
+        let txn = app.db.begin().await?;
+        record(&*txn, &app.db, "worker", action, &notice.to_string(), detail).await?;
+        txn.commit().await?;
+    }
+    metrics::gauge!("tidings_notices_late").set(rows::late(app.db.reads()).await? as f64);
+    Ok(())
+}
