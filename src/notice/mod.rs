@@ -3,6 +3,7 @@
 //! A notice has rounds: the first one tells of the change; later ones correct, postpone or withdraw it, or remind of it. The
 //! unique pair of round and recipient carries that each person is written to once a round, whatever is repeated.
 
+pub mod api;
 pub mod clock;
 mod error;
 pub mod lint;

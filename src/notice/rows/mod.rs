@@ -26,7 +26,7 @@ use crate::id::{
 pub use change::{correct, postpone, withdraw};
 pub use open::open;
 pub use pace::{Beat, keep_pace, outlook};
-pub use people::{ToldFailure, Unreached, tell_otherwise, unreached};
+pub use people::{ToldFailure, UNREACHED_HEADER, Unreached, tell_otherwise, unreached, unreached_as_csv};
 pub(super) use steps::{Work, act, waiting};
 pub use view::{Answers, Forecast, Told, counts, counts_of_round, forecast};
 
@@ -319,4 +319,28 @@ pub async fn late(on: &impl ConnectionTrait) -> Result<u64, DbErr> {
         .filter(notice::Column::State.eq(State::Running))
         .filter(notice::Column::LateSince.is_not_null());
     late.count(on).await
+}
+
+/// Notices by id, from the first after `after`; of one brand or of all, of one policy or of all.
+///
+/// # Errors
+/// The database's own.
+pub async fn list(
+    on: &impl ConnectionTrait,
+    brand: Option<BrandId>,
+    policy: Option<PolicyId>,
+    after: Option<NoticeId>,
+    limit: u64,
+) -> Result<Vec<Notice>, DbErr> {
+    let mut found = notice::Entity::find().order_by_asc(notice::Column::Id).limit(limit);
+    if let Some(brand) = brand {
+        found = found.filter(notice::Column::BrandId.eq(brand));
+    }
+    if let Some(policy) = policy {
+        found = found.filter(notice::Column::PolicyId.eq(policy));
+    }
+    if let Some(after) = after {
+        found = found.filter(notice::Column::Id.gt(after));
+    }
+    found.all(on).await
 }

@@ -135,3 +135,29 @@ pub async fn tell_otherwise(
         .await?;
     Ok(made == 1)
 }
+
+/// The header line of [`unreached_as_csv`].
+pub const UNREACHED_HEADER: &str = "recipient,email,name,external_id,reason,told_by,told_at";
+
+/// The unreached as lines of CSV (RFC 4180).
+///
+/// # Errors
+/// When a line cannot be written.
+pub fn unreached_as_csv(people: Vec<Unreached>) -> Result<String, DbErr> {
+    let failed = |error: csv::Error| DbErr::Custom(error.to_string());
+    let mut csv = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
+    for one in people {
+        csv.write_record([
+            one.recipient.to_string(),
+            one.email.unwrap_or_default(),
+            one.name.unwrap_or_default(),
+            one.external_id.unwrap_or_default(),
+            one.reason,
+            one.told_by.map(|by| by.to_string()).unwrap_or_default(),
+            one.told_at.map(|at| at.to_string()).unwrap_or_default(),
+        ])
+        .map_err(failed)?;
+    }
+    let text = csv.into_inner().map_err(|error| DbErr::Custom(error.to_string()))?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
