@@ -57,6 +57,7 @@ mod tests {
         agree(&crate::decision::Class::ALL);
         agree(&crate::decision::Standing::ALL);
         agree(&crate::opt_out::Channel::ALL);
+        agree(&crate::notice::evidence::Kind::ALL);
         agree(&crate::delivery::State::ALL);
         agree(&crate::campaign::State::ALL);
         agree(&crate::web::Role::ALL);

@@ -6,6 +6,7 @@
 pub mod api;
 pub mod clock;
 mod error;
+pub mod evidence;
 pub mod lint;
 pub mod message;
 pub mod rows;

@@ -4,6 +4,7 @@
 //! other; on SQLite every writing transaction is alone anyway.
 
 mod change;
+mod evidence;
 mod open;
 mod pace;
 mod people;
@@ -24,6 +25,7 @@ use crate::id::{
 };
 
 pub use change::{correct, postpone, withdraw};
+pub use evidence::{NewEntry, append, append_many, entries, head};
 pub use open::open;
 pub use pace::{Beat, keep_pace, outlook};
 pub use people::{ToldFailure, UNREACHED_HEADER, Unreached, tell_otherwise, unreached, unreached_as_csv};

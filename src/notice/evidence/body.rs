@@ -1,0 +1,203 @@
+//! What entries say: the shape of each kind's body, the same in the database, in an export and for whoever reads it.
+//!
+//! Nothing here holds an address. Times are RFC 3339 in UTC, hashes hexadecimal.
+
+use serde::{Deserialize, Serialize};
+
+use super::super::{Decision, RoundKind, ToldBy};
+use crate::clock::Timestamp;
+use crate::delivery::State;
+use crate::id::{ApprovalId, DeliveryId, MailingId, RecipientId};
+use crate::policy::{Approval, Change};
+
+/// What a version says in one language, by its hash.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = EvidenceText)]
+pub struct Text {
+    /// The language tag (RFC 5646).
+    pub language: String,
+    /// What the policy is called in it.
+    pub title: String,
+    /// What changes, in plain words.
+    pub summary: String,
+    /// SHA-256 of the text, Markdown in UTF-8.
+    pub sha256: String,
+}
+
+/// A version by its hashes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// Its number.
+    pub number: i64,
+    /// What it says.
+    pub texts: Vec<Text>,
+}
+
+/// [`super::Kind::Published`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    /// The policy's name in paths.
+    pub policy: String,
+    /// What the policy is called.
+    pub title: String,
+    /// The brand's name in paths.
+    pub brand: String,
+    /// The brand's name.
+    pub brand_name: String,
+    /// The version.
+    pub version: Version,
+    /// The version that it follows; none for what follows none.
+    pub before: Option<Version>,
+    /// How it changes the policy.
+    pub change: Change,
+    /// Whether people are asked to approve.
+    pub approval: Approval,
+    /// From when it holds.
+    pub effective_at: Timestamp,
+    /// By when everyone is to be told.
+    pub complete_by: Timestamp,
+    /// Why it may do what the policy's rules forbid.
+    pub override_reason: Option<String>,
+    /// Who wrote it.
+    pub written_by: String,
+    /// Who published it.
+    pub published_by: Option<String>,
+    /// Who released it.
+    pub released_by: Option<String>,
+}
+
+/// [`super::Kind::Round`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Round {
+    /// Its id, by which its deliveries are found.
+    pub round: MailingId,
+    /// Its number, from 1.
+    pub number: i64,
+    /// What is told.
+    pub kind: RoundKind,
+    /// Why.
+    pub reason: Option<String>,
+    /// In which languages.
+    pub languages: Vec<String>,
+    /// Who began it.
+    pub by: String,
+}
+
+/// An attempt to hand a message over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = EvidenceAttempt)]
+pub struct Attempt {
+    /// When it began.
+    pub begun_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// `sent`, `refused`, `deferred`, `not_sent` or `unknown`.
+    pub outcome: Option<String>,
+    /// How far the SMTP dialogue had come.
+    pub phase: Option<String>,
+    /// The relay's code.
+    pub code: Option<i64>,
+    /// The relay's enhanced status (RFC 3463).
+    pub enhanced: Option<String>,
+    /// The relay's words, without any address.
+    pub reply: Option<String>,
+}
+
+/// [`super::Kind::Delivery`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = EvidenceDelivery)]
+pub struct Delivery {
+    /// The message's delivery.
+    pub delivery: DeliveryId,
+    /// To whom.
+    pub recipient: RecipientId,
+    /// In which round.
+    pub round: i64,
+    /// What was told.
+    pub round_kind: RoundKind,
+    /// The version's number.
+    pub version: i64,
+    /// In which language.
+    pub language: String,
+    /// SHA-256 of the version's text in this language.
+    pub text_sha256: Option<String>,
+    /// How it ended.
+    pub state: State,
+    /// Why.
+    pub reason: Option<String>,
+    /// The Message-ID, without angle brackets; none when no attempt was made.
+    pub message_id: Option<String>,
+    /// SHA-256 of header and body as the last attempt handed them over.
+    pub message_sha256: Option<String>,
+    /// When the message was queued.
+    pub queued_at: Timestamp,
+    /// When it came to its end.
+    pub settled_at: Option<Timestamp>,
+    /// Every attempt, the oldest first.
+    pub attempts: Vec<Attempt>,
+}
+
+/// [`super::Kind::Told`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = EvidenceTold)]
+pub struct Told {
+    /// Who was told.
+    pub recipient: RecipientId,
+    /// How.
+    pub told_by: ToldBy,
+    /// Whether there is a note; the note itself may hold an address and stays out.
+    pub has_note: bool,
+    /// Who recorded it.
+    pub recorded_by: String,
+}
+
+/// [`super::Kind::Approval`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = EvidenceApproval)]
+pub struct Answer {
+    /// The answer.
+    pub approval: ApprovalId,
+    /// Whose.
+    pub recipient: RecipientId,
+    /// What it says.
+    pub decision: Decision,
+    /// What the answer before it said, which no longer stands.
+    pub before: Option<Decision>,
+    /// To which version.
+    pub version: i64,
+    /// In which language it was shown.
+    pub language: String,
+    /// SHA-256 of the text that was shown.
+    pub sha256: String,
+    /// The message by whose link it came.
+    pub delivery: DeliveryId,
+}
+
+/// [`super::Kind::Corrected`], [`super::Kind::Postponed`] and [`super::Kind::Withdrawn`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changed {
+    /// Why.
+    pub reason: Option<String>,
+    /// From when the version holds now; none when it was called off.
+    pub effective_at: Option<Timestamp>,
+    /// By when everyone is to be told now; none when it was called off.
+    pub complete_by: Option<Timestamp>,
+    /// Who did it.
+    pub by: String,
+}
+
+/// [`super::Kind::Late`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Late {
+    /// By when everyone is to be told.
+    pub complete_by: Timestamp,
+    /// When the last one is expected to be told; none when nobody knows.
+    pub projected_end: Option<Timestamp>,
+}
+
+/// [`super::Kind::InEffect`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InEffect {
+    /// From when the version holds.
+    pub effective_at: Timestamp,
+}

@@ -1,0 +1,105 @@
+//! The words of evidence. Pure.
+
+use sea_orm::DeriveValueType;
+use serde::{Deserialize, Serialize};
+
+use crate::word::words;
+
+/// What an entry tells.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema, DeriveValueType,
+)]
+#[sea_orm(value_type = "String")]
+#[serde(rename_all = "snake_case")]
+#[schema(as = EvidenceKind)]
+pub enum Kind {
+    /// The version was published, and its notice began.
+    Published,
+    /// A round began.
+    Round,
+    /// A message to a person came to its end.
+    Delivery,
+    /// A person was told by letter or telephone.
+    Told,
+    /// A person answered.
+    Approval,
+    /// What people were told was corrected.
+    Corrected,
+    /// The change was put off.
+    Postponed,
+    /// The change was called off.
+    Withdrawn,
+    /// It became known that not everyone will be told in time.
+    Late,
+    /// The change took effect.
+    InEffect,
+}
+
+words! {
+    Kind, "kind of evidence",
+    Published = "published",
+    Round = "round",
+    Delivery = "delivery",
+    Told = "told",
+    Approval = "approval",
+    Corrected = "corrected",
+    Postponed = "postponed",
+    Withdrawn = "withdrawn",
+    Late = "late",
+    InEffect = "in_effect",
+}
+
+/// What a relay said, with whatever could name the person left out: anything that looks like an address, however it is
+/// quoted or encoded, and the part of their own address before the @ where it stands as a word.
+pub fn masked(words: &str, own: Option<&str>) -> String {
+    let local = own.and_then(|own| own.rsplit_once('@')).map(|(local, _)| local.to_lowercase());
+    let apart = |c: char| c.is_whitespace() || "<>()[]{}\"'`,;:|".contains(c);
+    let mut out = String::with_capacity(words.len());
+    let mut rest = words;
+    while let Some(first) = rest.chars().next() {
+        let end = if apart(first) { first.len_utf8() } else { rest.find(apart).unwrap_or(rest.len()) };
+        let (word, after) = rest.split_at(end);
+        let small = word.to_lowercase();
+        let bare = small.trim_end_matches(['.', '!', '?']);
+        let address = small.len() > 1 && ["@", "%40", "=40"].iter().any(|at| small.contains(at));
+        let theirs = local.as_deref().is_some_and(|local| bare == local || holds(bare, local));
+        out.push_str(if address || theirs { "…" } else { word });
+        rest = after;
+    }
+    out
+}
+
+/// Whether a part of an address stands in a longer word, as where `=` or `+` join it to others. One or two letters stand
+/// everywhere and name nobody.
+fn holds(word: &str, local: &str) -> bool {
+    local.chars().count() > 2
+        && word.match_indices(local).any(|(at, _)| {
+            let joined = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+            !joined(word[..at].chars().next_back()) && !joined(word[at + local.len()..].chars().next())
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_a_relay_says_names_the_person() {
+        let own = Some("Ann.Lee@people.example.com");
+        for (said, kept) in [
+            ("250 2.0.0 Ok: queued as 4F1", "250 2.0.0 Ok: queued as 4F1"),
+            ("550 5.1.1 <ann.lee@people.example.com>: unknown", "550 5.1.1 <…>: unknown"),
+            ("no user 'Ann.Lee' here", "no user '…' here"),
+            ("no user ann.lee.", "no user …"),
+            ("ann.lee=people.example.com@srs.example said no", "… said no"),
+            ("see https://x.example/?to=ann.lee%40people.example.com", "see https:…"),
+            ("rcpt=ann.lee;x", "…;x"),
+            ("call other@b.example, please", "call …, please"),
+            ("an @ alone", "an @ alone"),
+        ] {
+            assert_eq!(masked(said, own), kept);
+        }
+        assert_eq!(masked("550 a user is gone", Some("a@b.example")), "550 … user is gone");
+        assert_eq!(masked("leeward", Some("lee@b.example")), "leeward");
+    }
+}
