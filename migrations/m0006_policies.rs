@@ -13,8 +13,10 @@ impl MigrationTrait for Migration {
         let postgres = db.get_database_backend() == DatabaseBackend::Postgres;
         let (uuid, bytes, json) =
             if postgres { ("uuid", "bytea", "jsonb") } else { ("blob", "blob", "text") };
+        let narrow = if postgres { "" } else { "WITHOUT ROWID" };
         let sql = SCHEMA.replace("{uuid}", uuid).replace("{bytes}", bytes).replace("{json}", json);
-        db.execute_unprepared(&sql).await?;
+        db.execute_unprepared(&sql.replace("{narrow}", narrow)).await?;
+        db.execute_unprepared(if postgres { DUE_ON_POSTGRES } else { DUE_ON_SQLITE }).await?;
         Ok(())
     }
 
@@ -101,7 +103,6 @@ CREATE INDEX notices_policy ON notices (policy_id, id);
 -- Each time that people are told: of the change, of its correction, postponement or withdrawal, or reminded. Its id is the
 -- mailing of its deliveries. Everyone is walked through once by id (`walk_after`), then whoever was changed since `swept_to`.
 -- `completed_at` is when everyone walked through was told or given up.
--- `recorded_after` is the last delivery up to which all are in evidence, `recorded` how many are.
 CREATE TABLE notice_rounds (
     id {uuid} PRIMARY KEY,
     notice_id {uuid} NOT NULL REFERENCES notices (id),
@@ -111,8 +112,6 @@ CREATE TABLE notice_rounds (
     state text NOT NULL CHECK (state IN ('walking', 'open', 'closing', 'stopping', 'closed')),
     walk_after {uuid},
     swept_to bigint NOT NULL,
-    recorded_after {uuid},
-    recorded bigint NOT NULL,
     created_by text NOT NULL,
     created_at bigint NOT NULL,
     completed_at bigint,
@@ -175,12 +174,19 @@ CREATE TABLE evidence (
     hash {bytes} NOT NULL,
     PRIMARY KEY (notice_id, seq)
 );
-CREATE INDEX evidence_person ON evidence (person) WHERE person IS NOT NULL;
+CREATE INDEX evidence_person ON evidence (notice_id, person, seq) WHERE person IS NOT NULL;
 CREATE TABLE evidence_heads (
     notice_id {uuid} PRIMARY KEY REFERENCES notices (id),
     seq bigint NOT NULL,
     hash {bytes} NOT NULL
 );
+
+-- Deliveries of notices that came to their end and are not in evidence yet.
+CREATE TABLE evidence_due (
+    mailing_id {uuid} NOT NULL,
+    delivery_id {uuid} NOT NULL,
+    PRIMARY KEY (mailing_id, delivery_id)
+) {narrow};
 
 -- How fast messages were handed over lately while some waited, in thousandths of a message a second; one row.
 CREATE TABLE pace (
@@ -197,4 +203,29 @@ ALTER TABLE deliveries ADD COLUMN message_sha256 {bytes};
 ALTER TABLE contents ADD COLUMN retry_until bigint;
 -- By whom people who were changed lately are found.
 CREATE INDEX recipients_updated ON recipients (updated_at, id);
+";
+
+// Whichever way a delivery of a notice ends, it is due for evidence in the same transaction.
+const DUE_ON_SQLITE: &str = "
+CREATE TRIGGER deliveries_evidence_due AFTER UPDATE OF state ON deliveries
+WHEN NEW.class IN ('notice', 'reminder') AND NEW.mailing_id IS NOT NULL AND OLD.state = 'open' AND NEW.state <> 'open'
+BEGIN
+    INSERT INTO evidence_due (mailing_id, delivery_id)
+        SELECT NEW.mailing_id, NEW.id WHERE EXISTS (SELECT 1 FROM notice_rounds r WHERE r.id = NEW.mailing_id)
+        ON CONFLICT DO NOTHING;
+END;
+";
+const DUE_ON_POSTGRES: &str = "
+CREATE FUNCTION note_evidence_due() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO evidence_due (mailing_id, delivery_id)
+        SELECT NEW.mailing_id, NEW.id WHERE EXISTS (SELECT 1 FROM notice_rounds r WHERE r.id = NEW.mailing_id)
+        ON CONFLICT DO NOTHING;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER deliveries_evidence_due AFTER UPDATE OF state ON deliveries FOR EACH ROW
+WHEN (NEW.class IN ('notice', 'reminder') AND NEW.mailing_id IS NOT NULL AND OLD.state = 'open' AND NEW.state <> 'open')
+EXECUTE FUNCTION note_evidence_due();
+ALTER TABLE evidence_due SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+    autovacuum_vacuum_cost_delay = 0);
 ";

@@ -15,6 +15,7 @@ use super::{Addressee, ComposeError, Frozen, Sender};
 use crate::brand;
 use crate::brand::lint::is_deceptive;
 use crate::clock::Timestamp;
+use crate::decision::Class;
 use crate::id::DeliveryId;
 use crate::link::{KeyRing, envelope_local};
 
@@ -43,11 +44,7 @@ impl Head {
     pub(super) fn new(sender: &Sender<'_>, content: &Frozen) -> Result<Self, ComposeError> {
         let brand = sender.brand;
         let refusable = sender.topic.class.can_be_refused();
-        let (field, from) = match &brand.notice_from {
-            Some(own) if !refusable => ("notice_from", own),
-            _ => ("from", &brand.from_mailbox),
-        };
-        let (from, from_domain) = brand_mailbox(field, from)?;
+        let (from, from_domain) = sender_of(brand, sender.topic.class)?;
         let reply_to = content.reply_to.as_ref().or(brand.reply_to.as_ref());
         let reply_to = reply_to.map(|text| brand_mailbox("reply_to", text)).transpose()?;
         let bounce_domain = match brand.bounce_domain.as_deref().or(sender.default_bounce_domain) {
@@ -87,7 +84,7 @@ impl Head {
 
     /// The Message-ID, without brackets: of the delivery, so the same on every attempt.
     pub(super) fn message_id(&self, delivery: DeliveryId) -> String {
-        format!("{delivery}@{}", self.from_domain)
+        id_at(delivery, &self.from_domain)
     }
 
     /// Puts header and parts together.
@@ -138,6 +135,26 @@ impl Head {
         }
         ["--", &boundary, "--\r\n"].iter().for_each(|piece| out.extend_from_slice(piece.as_bytes()));
         Ok(out)
+    }
+}
+
+/// The Message-ID, without brackets, of a delivery of this class as the brand sends it now.
+///
+/// # Errors
+/// The brand's From cannot be used.
+pub fn message_id(brand: &brand::Brand, class: Class, delivery: DeliveryId) -> Result<String, ComposeError> {
+    Ok(id_at(delivery, &sender_of(brand, class)?.1))
+}
+
+fn id_at(delivery: DeliveryId, domain: &str) -> String {
+    format!("{delivery}@{domain}")
+}
+
+/// Who sends messages of this class, and the domain of that.
+fn sender_of(brand: &brand::Brand, class: Class) -> Result<(Mailbox, String), ComposeError> {
+    match &brand.notice_from {
+        Some(own) if !class.can_be_refused() => brand_mailbox("notice_from", own),
+        _ => brand_mailbox("from", &brand.from_mailbox),
     }
 }
 

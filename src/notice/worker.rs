@@ -9,7 +9,7 @@ use super::NoticeError;
 use super::rows::{self, Beat, Work};
 use crate::access::rows::record;
 use crate::app::App;
-use crate::id::NoticeId;
+use crate::id::{MailingId, NoticeId};
 
 /// Takes at most one bounded step of every unfinished notice, each in a transaction of its own. Says whether there was
 /// anything to do; then call again at once.
@@ -30,10 +30,36 @@ pub async fn step(app: &App) -> Result<bool, DbErr> {
             }
         }
     }
+    done |= record_ended(app).await?;
     match failed {
         Some(error) if !done => Err(error),
         _ => Ok(done),
     }
+}
+
+/// Puts some of what was sent, or was not, into evidence: a bounded step of every round of which something is due,
+/// closed or not. Says whether there was any.
+async fn record_ended(app: &App) -> Result<bool, DbErr> {
+    let (mut done, mut last) = (false, None);
+    while let Some(round) = rows::due(app.db.reads(), last).await? {
+        last = Some(round);
+        match record_some(app, round).await {
+            Ok(recorded) => done |= recorded > 0,
+            Err(error) => {
+                tracing::error!(%round, %error, "evidence cannot be added; try `tidings evidence verify`");
+            }
+        }
+    }
+    Ok(done)
+}
+
+async fn record_some(app: &App, round: MailingId) -> Result<u64, DbErr> {
+    let txn = app.db.begin().await?;
+    let round = rows::round_of(&*txn, round).await?;
+    let round = round.ok_or_else(|| DbErr::RecordNotFound("the round of what is due".into()))?;
+    let recorded = rows::record_deliveries(&txn, &app.db, &round).await?;
+    txn.commit().await?;
+    Ok(recorded)
 }
 
 async fn step_of(app: &App, id: NoticeId) -> Result<bool, NoticeError> {

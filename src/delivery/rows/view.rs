@@ -9,11 +9,12 @@ use sea_orm::{
 use serde::Serialize;
 
 use super::entities::attempt;
+use crate::address::AddressHash;
 use crate::clock::Timestamp;
-use crate::db::Db;
+use crate::db::{Db, Kind, List};
 use crate::decision::Class;
 use crate::delivery::State;
-use crate::id::{BrandId, DeliveryId, MailingId, RecipientId, TopicId};
+use crate::id::{BrandId, ContentId, DeliveryId, MailingId, RecipientId, TopicId};
 
 /// An attempt as callers see it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -49,6 +50,12 @@ pub struct DeliveryView {
     pub class: Class,
     /// The campaign or notice.
     pub mailing: Option<MailingId>,
+    /// Frozen content.
+    pub content: ContentId,
+    /// The keyed hash of the address that it went to.
+    pub address_hash: AddressHash,
+    /// SHA-256 of what the last attempt handed over, where that is evidence.
+    pub message_sha256: Option<Vec<u8>>,
     /// Where it is.
     pub state: State,
     /// Why.
@@ -84,6 +91,9 @@ struct Row {
     topic_id: TopicId,
     class: Class,
     mailing_id: Option<MailingId>,
+    content_id: ContentId,
+    address_hash: AddressHash,
+    message_sha256: Option<Vec<u8>>,
     state: State,
     reason: Option<String>,
     due_at: Option<Timestamp>,
@@ -102,6 +112,7 @@ struct Row {
 
 /// What is unfinished is told by the queue, the rest by the record.
 const ROWS: &str = "SELECT d.id, d.recipient_id, d.brand_id, d.topic_id, d.class, d.mailing_id, \
+    d.content_id, d.address_hash, d.message_sha256, \
     CASE WHEN d.state <> 'open' THEN d.state WHEN q.token IS NULL THEN 'queued' ELSE 'sending' END AS state, \
     d.reason, q.due_at, d.created_at, d.settled_at, d.begun_at, d.ended_at, d.outcome, d.phase, d.code, d.enhanced, \
     d.reply, q.begun, q.begun_at AS queue_begun_at";
@@ -115,6 +126,21 @@ pub async fn get(on: &impl ConnectionTrait, id: DeliveryId) -> Result<Option<Del
     let statement = Statement::from_sql_and_values(on.get_database_backend(), sql, [id.0.into()]);
     let rows = Row::find_by_statement(statement).all(on).await?;
     Ok(with_attempts(on, rows).await?.pop())
+}
+
+/// Those of these deliveries that there are, by id, with their attempts; at most 1,000 at a time.
+///
+/// # Errors
+/// The database's own.
+pub async fn these(on: &impl ConnectionTrait, ids: &[DeliveryId]) -> Result<Vec<DeliveryView>, DbErr> {
+    let mut values = Vec::new();
+    let list = List::of("id", Kind::Uuid, ids.iter().map(|id| id.0));
+    let list = list.relation(on.get_database_backend(), "l", &mut values);
+    let sql = format!(
+        "{ROWS} FROM {list} JOIN deliveries d ON d.id = l.id LEFT JOIN queue q ON q.delivery_id = d.id ORDER BY d.id"
+    );
+    let statement = Statement::from_sql_and_values(on.get_database_backend(), sql, values);
+    with_attempts(on, Row::find_by_statement(statement).all(on).await?).await
 }
 
 /// Up to `limit` deliveries by id, from the one after `after` on, with their attempts.
@@ -205,6 +231,9 @@ async fn with_attempts(on: &impl ConnectionTrait, rows: Vec<Row>) -> Result<Vec<
             topic: row.topic_id,
             class: row.class,
             mailing: row.mailing_id,
+            content: row.content_id,
+            address_hash: row.address_hash,
+            message_sha256: row.message_sha256,
             state: row.state,
             reason: row.reason,
             due_at: row.due_at,

@@ -310,7 +310,11 @@ impl Verifier {
                 Some(next) => next.previous == entry.hash,
                 None => head.is_some_and(|head| head.hash == entry.hash),
             };
-            let changed = self.last.as_ref().filter(|_| vouched).map_or(seq, |last| last.seq);
+            let changed = self
+                .last
+                .as_ref()
+                .filter(|last| vouched && last.notice == entry.notice)
+                .map_or(seq, |last| last.seq);
             return named(changed, Fault::Changed);
         }
         let belongs_later = self.true_number(entry, seq + 1, head).is_some();

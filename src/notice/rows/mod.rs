@@ -25,7 +25,7 @@ use crate::id::{
 };
 
 pub use change::{correct, postpone, withdraw};
-pub use evidence::{NewEntry, append, append_many, entries, head};
+pub use evidence::{NewEntry, append, append_many, due, entries, head, published, record_deliveries};
 pub use open::open;
 pub use pace::{Beat, keep_pace, outlook};
 pub use people::{ToldFailure, UNREACHED_HEADER, Unreached, tell_otherwise, unreached, unreached_as_csv};
@@ -108,10 +108,6 @@ pub mod round {
         pub walk_after: Option<RecipientId>,
         /// Up to when changed people were looked at.
         pub swept_to: Timestamp,
-        /// Up to this delivery all are in evidence.
-        pub recorded_after: Option<DeliveryId>,
-        /// How many deliveries are in evidence.
-        pub recorded: i64,
         /// Who began it.
         pub created_by: String,
         /// When it began.

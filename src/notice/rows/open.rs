@@ -50,6 +50,7 @@ pub async fn open(
     let now = app.db.read_clock(&**txn).await?;
     let effective_at = version.effective_at.unwrap_or(now);
     let made = insert(txn, policy, version, effective_at, State::Running, now, actor).await?;
+    super::published(txn, &app.db, &made, policy, version).await?;
     let telling = Telling { kind: RoundKind::Change, reason: None, summaries: BTreeMap::new(), actor };
     begin_round(txn, app, &made, policy, version, telling).await?;
     txn.tell();
@@ -105,8 +106,6 @@ pub(super) async fn begin_round(
         state: RoundState::Walking,
         walk_after: None,
         swept_to: before_any_change(now),
-        recorded_after: None,
-        recorded: 0,
         created_by: telling.actor.to_owned(),
         created_at: now,
         completed_at: None,

@@ -3,6 +3,9 @@
 //! Whoever appends holds the notice's head locked until the transaction ends: append last in a transaction, after every
 //! other lock, and commit soon. An append that does not follow the head fails, and nothing mends a chain.
 
+mod due;
+mod published;
+
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, FromQueryResult, Statement, Value};
 use serde::Serialize;
 
@@ -11,6 +14,9 @@ use crate::clock::Timestamp;
 use crate::db::{Db, Kind as Column, List, Write};
 use crate::id::NoticeId;
 use crate::notice::evidence::{Entry, Head, Kind};
+
+pub use due::{due, record_deliveries};
+pub use published::published;
 
 /// What is to be appended.
 #[derive(Clone, Debug)]

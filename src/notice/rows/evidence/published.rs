@@ -1,0 +1,60 @@
+//! The first entry of a chain: what was published, by its hashes.
+
+use sea_orm::{ConnectionTrait, DbErr};
+
+use super::append;
+use crate::brand;
+use crate::db::{Db, Write};
+use crate::notice::evidence::body::{Published, Text, Version};
+use crate::notice::evidence::{Kind, hex};
+use crate::notice::rows::Notice;
+use crate::policy;
+use crate::policy::rows::{Policy, Version as Stored};
+
+/// Begins the evidence of a notice: the version with the hashes of its texts, and those of the version before it.
+///
+/// # Errors
+/// The database's own.
+pub async fn published(
+    txn: &Write,
+    db: &Db,
+    notice: &Notice,
+    policy: &Policy,
+    version: &Stored,
+) -> Result<(), DbErr> {
+    let brand = brand::rows::by_id(&**txn, policy.brand_id).await?;
+    let brand = brand.ok_or_else(|| DbErr::RecordNotFound("the brand of a policy".into()))?;
+    let before = policy::rows::before(&**txn, version).await?;
+    let body = Published {
+        policy: policy.slug.clone(),
+        title: policy.title.clone(),
+        brand: brand.slug,
+        brand_name: brand.name,
+        version: by_hash(&**txn, version).await?,
+        before: match before {
+            Some(before) => Some(by_hash(&**txn, &before).await?),
+            None => None,
+        },
+        change: version.change,
+        approval: version.approval,
+        effective_at: notice.effective_at,
+        complete_by: notice.complete_by,
+        override_reason: version.override_reason.clone(),
+        written_by: version.created_by.clone(),
+        published_by: version.published_by.clone(),
+        released_by: version.released_by.clone(),
+    };
+    append(txn, db, notice.id, Kind::Published, None, &body).await
+}
+
+/// A version by the hashes of its texts.
+async fn by_hash(on: &impl ConnectionTrait, version: &Stored) -> Result<Version, DbErr> {
+    let texts = policy::rows::texts(on, version.id).await?;
+    let text = |text: policy::rows::Text| Text {
+        language: text.language,
+        title: text.title,
+        summary: text.summary,
+        sha256: hex(&text.sha256),
+    };
+    Ok(Version { number: version.number, texts: texts.into_iter().map(text).collect() })
+}
