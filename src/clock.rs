@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, NaiveDate, NaiveDateTime, SecondsFormat, Utc};
 use sea_orm::{DbBackend, DeriveValueType};
 use serde::{Deserialize, Serialize};
 
@@ -53,8 +53,16 @@ impl FromStr for Timestamp {
     fn from_str(text: &str) -> Result<Self, String> {
         DateTime::parse_from_rfc3339(text)
             .map(|at| Self(at.timestamp_micros()))
-            .map_err(|_| format!("{text:?} is not an RFC 3339 time such as 2027-01-31T00:00:00Z"))
+            .map_err(|_| match without_zone(text) {
+                true => format!("{text:?} has no time zone: write 2027-01-31T00:00:00Z, or an offset such as +01:00 for the Z"),
+                false => format!("{text:?} is not an RFC 3339 time such as 2027-01-31T00:00:00Z"),
+            })
     }
+}
+
+/// Whether it is a day, or a day and a time of day, of which nobody knows where.
+fn without_zone(text: &str) -> bool {
+    text.parse::<NaiveDateTime>().is_ok() || text.parse::<NaiveDate>().is_ok()
 }
 
 impl Serialize for Timestamp {
@@ -199,5 +207,8 @@ mod tests {
             "2027-01-31T00:00:00Z"
         );
         assert!("yesterday".parse::<Timestamp>().unwrap_err().contains("RFC 3339"));
+        for nowhere in ["2027-01-31T00:00:00", "2027-01-31T00:00:00.5", "2027-01-31"] {
+            assert!(nowhere.parse::<Timestamp>().unwrap_err().contains("no time zone"), "{nowhere}");
+        }
     }
 }

@@ -60,6 +60,11 @@ mod tests {
         agree(&crate::notice::evidence::Kind::ALL);
         agree(&crate::delivery::State::ALL);
         agree(&crate::campaign::State::ALL);
+        agree(&crate::policy::Change::ALL);
+        agree(&crate::policy::Approval::ALL);
+        agree(&crate::policy::State::ALL);
+        agree(&crate::policy::OnSilence::ALL);
+        agree(&crate::policy::OnUntold::ALL);
         agree(&crate::web::Role::ALL);
     }
 }

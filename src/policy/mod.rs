@@ -3,7 +3,20 @@
 //! A version that was published never changes: its text is known by its SHA-256, and its pages stay. What may be
 //! published when is decided here; who is told of it, in [`crate::notice`].
 
+pub mod api;
+mod draft;
 pub mod rows;
 mod words;
 
+pub use draft::{Calendar, Draft, Flaw, PolicyError, Translation, language_tag};
 pub use words::{Approval, Change, OnSilence, OnUntold, State};
+
+/// The path of a policy's page below the base URL of its brand; as [`version_path`] for one version.
+pub fn path(slug: &str) -> String {
+    format!("/policies/{slug}")
+}
+
+/// The path of the page of one version; below it, `/changes` shows what it changed.
+pub fn version_path(slug: &str, number: i64) -> String {
+    format!("/policies/{slug}/{number}")
+}

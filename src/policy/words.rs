@@ -83,6 +83,13 @@ words! {
     Withdrawn = "withdrawn",
 }
 
+impl State {
+    /// Whether everyone may read it, now and for ever.
+    pub fn is_public(self) -> bool {
+        matches!(self, Self::Published | Self::Withdrawn)
+    }
+}
+
 /// What holds for who was asked to approve a version and did not answer. Silence is not consent.
 #[derive(
     Clone,

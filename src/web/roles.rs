@@ -9,6 +9,7 @@ const ALL: &[Role] = &[Accounts, Marketer, Sender, Operator, Auditor];
 const PEOPLE: &[Role] = &[Accounts, Marketer, Operator, Auditor];
 const SEES_CAMPAIGNS: &[Role] = &[Marketer, Auditor];
 const ASKS: &[Role] = &[Accounts, Operator, Auditor];
+const READS_EVIDENCE: &[Role] = &[Auditor];
 const NONE: &[Role] = &[];
 
 /// Method, path below `/api/v1`, the roles beside admin.
@@ -45,6 +46,15 @@ const ROLES: &[(&str, &str, &[Role])] = &[
     ("post", "/opt-outs", &[Accounts, Operator]),
     ("get", "/opt-outs/export", &[Auditor]),
     ("post", "/opt-outs/import", &[Accounts]),
+    ("get", "/policies", READS_EVIDENCE),
+    ("get", "/policies/{policy}", READS_EVIDENCE),
+    ("put", "/policies/{policy}", NONE),
+    ("get", "/policies/{policy}/versions", READS_EVIDENCE),
+    ("post", "/policies/{policy}/versions", NONE),
+    ("get", "/policies/{policy}/versions/{n}", READS_EVIDENCE),
+    ("delete", "/policies/{policy}/versions/{n}", NONE),
+    ("post", "/policies/{policy}/versions/{n}/publish", NONE),
+    ("post", "/policies/{policy}/versions/{n}/release", NONE),
     ("get", "/recipients", PEOPLE),
     ("post", "/recipients", &[Accounts, Marketer]),
     ("post", "/recipients/import", &[Accounts, Marketer]),

@@ -13,7 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use super::{MAX_BODY, Problem, health, idempotency, layers, openapi};
 use crate::app::App;
 use crate::telemetry;
-use crate::{access, brand, campaign, delivery, message, notice, opt_out, recipient};
+use crate::{access, brand, campaign, delivery, message, notice, opt_out, policy, recipient};
 
 /// Everything that a web process serves: the API under `/api/v1`, the pages, health, metrics, the OpenAPI document.
 pub fn full(app: App) -> Router {
@@ -46,6 +46,7 @@ fn api() -> OpenApiRouter<App> {
         .merge(message::api::router())
         .merge(delivery::api::router())
         .merge(campaign::api::router())
+        .merge(policy::api::router())
         .merge(notice::api::router())
 }
 

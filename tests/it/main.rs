@@ -37,6 +37,7 @@ mod metrics;
 mod opt_outs;
 mod outage;
 mod plans;
+mod policies;
 mod processes;
 mod promises;
 mod quiet_logs;

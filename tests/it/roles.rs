@@ -15,7 +15,7 @@ const ROLES: [Role; 6] =
 const ADA: &str = "ada@people.example.com";
 
 /// Method and path of each call, and who may make it.
-const CALLS: [(&str, &str, &str); 42] = [
+const CALLS: [(&str, &str, &str); 51] = [
     ("post", "/addresses/revive", "admin operator"),
     ("get", "/audit", "admin auditor"),
     ("get", "/brands", EVERYONE),
@@ -48,6 +48,15 @@ const CALLS: [(&str, &str, &str); 42] = [
     ("post", "/opt-outs", "admin accounts operator"),
     ("get", "/opt-outs/export", "admin auditor"),
     ("post", "/opt-outs/import", "admin accounts"),
+    ("get", "/policies", "admin auditor"),
+    ("get", "/policies/{policy}", "admin auditor"),
+    ("put", "/policies/{policy}", "admin"),
+    ("get", "/policies/{policy}/versions", "admin auditor"),
+    ("post", "/policies/{policy}/versions", "admin"),
+    ("get", "/policies/{policy}/versions/{n}", "admin auditor"),
+    ("delete", "/policies/{policy}/versions/{n}", "admin"),
+    ("post", "/policies/{policy}/versions/{n}/publish", "admin"),
+    ("post", "/policies/{policy}/versions/{n}/release", "admin"),
     ("get", "/recipients", "admin accounts marketer operator auditor"),
     ("post", "/recipients", "admin accounts marketer"),
     ("post", "/recipients/import", "admin accounts marketer"),
@@ -80,6 +89,8 @@ impl Scene {
         let recipient = tidings.post("/recipients", json!({ "email": ADA, "brands": ["acme"] })).await.id();
         let message = tidings.post("/messages", message(Role::Sender)).await.id();
         let campaign = tidings.post("/campaigns", campaign("offers")).await.id();
+        tidings.put("/policies/privacy", policy()).await.ok();
+        tidings.post("/policies/privacy/versions", version()).await.ok();
         Self { tidings, recipient, message, campaign }
     }
 
@@ -118,6 +129,7 @@ impl Scene {
             _ => String::new(),
         };
         let full = path.replace("{brand}", brand).replace("{topic}", topic).replace("{template}", template);
+        let full = full.replace("{policy}", if doomed { "doomed" } else { "privacy" }).replace("{n}", "1");
         let full = format!("/api/v1{}{query}", full.replace("{id}", id));
         let request = api.request(method.to_uppercase().parse::<Method>().unwrap(), &full);
         let request = match body(role, method, path) {
@@ -133,12 +145,24 @@ impl Scene {
         api.brand("doomed").await;
         api.topic("acme", "doomed", "marketing").await;
         api.put("/templates/doomed", json!({ "subject": "Hi", "html": "<p>Hi</p>" })).await.ok();
+        api.put("/policies/doomed", policy()).await.ok();
+        if api.get("/policies/doomed/versions/1").await.status == 404 {
+            api.post("/policies/doomed/versions", version()).await.ok();
+        }
         self.campaign = api.post("/campaigns", campaign("offers")).await.id();
     }
 }
 
 fn alert() -> Value {
     json!({ "subject": "Alert", "html": "<p>Alert</p>", "classes": ["service"] })
+}
+
+fn policy() -> Value {
+    json!({ "brand": "acme", "title": "Privacy" })
+}
+
+fn version() -> Value {
+    json!({ "body_markdown": "# Privacy", "change": "material", "summary": "How we keep data." })
 }
 
 fn campaign(topic: &str) -> Value {
@@ -164,6 +188,8 @@ fn body(role: Role, method: &str, path: &str) -> Option<(&'static str, String)> 
         ("post", "/messages") => message(role),
         ("post", "/opt-ins") => json!({ "email": ADA, "scope": "all", "evidence": "asked by letter" }),
         ("post", "/opt-outs") => json!({ "email": ADA, "scope": "all", "channel": "phone" }),
+        ("put", "/policies/{policy}") => policy(),
+        ("post", "/policies/{policy}/versions") => version(),
         ("post", "/recipients") => json!({ "email": ADA, "name": "Ada" }),
         ("patch", "/recipients/{id}") => json!({ "name": "Ada" }),
         ("put", "/templates/{template}") => json!({ "subject": "Hi", "html": "<p>Hi</p>" }),
@@ -278,6 +304,8 @@ async fn everything(scene: &Scene) -> Vec<Value> {
         "/templates/hello".to_owned(),
         format!("/campaigns/{}", scene.campaign),
         format!("/messages/{}", scene.message),
+        "/policies/privacy".to_owned(),
+        "/policies/privacy/versions/1".to_owned(),
         format!("/recipients/{}", scene.recipient),
         format!("/opt-outs?email={ADA}"),
     ] {

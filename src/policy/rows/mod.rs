@@ -1,5 +1,8 @@
 //! Policies, their versions and texts in the database.
 
+mod settings;
+mod versions;
+
 use sea_orm::entity::prelude::*;
 use sea_orm::{ConnectionTrait, QueryOrder, QuerySelect};
 
@@ -7,6 +10,12 @@ use super::{Approval, Change, OnSilence, OnUntold, State};
 use crate::clock::Timestamp;
 use crate::db::Write;
 use crate::id::{BrandId, PolicyId, TopicId, VersionId};
+
+pub use settings::{Wanted, list, put};
+pub use versions::{
+    Published, create, discard, in_force, public, publish, release, set_effective, text_in, versions_after,
+    withdraw,
+};
 
 /// A policy as stored.
 pub type Policy = policy::Model;
