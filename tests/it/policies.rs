@@ -61,9 +61,11 @@ async fn key(tidings: &Tidings, name: &str) -> Api {
 
 /// Publishes this version, which is taken to be the next one; gives its number.
 async fn published(tidings: &Tidings, body: Value) -> i64 {
-    let made = tidings.post(VERSIONS, body).await.ok();
+    let made = tidings.post(VERSIONS, body.clone()).await.ok();
     let number = made["number"].as_i64().unwrap();
+    let tells = body["change"] != "minor";
     let answer = tidings.post_empty(&format!("{VERSIONS}/{number}/publish")).await.ok();
+    assert_eq!(answer["notice"]["id"].is_string(), tells, "a minor change is told to nobody: {answer}");
     assert_eq!(answer["version"]["state"], "published", "{answer}");
     number
 }
@@ -330,12 +332,16 @@ on_both! {
         tidings.post(VERSIONS, version(&tidings, "material", 40)).await.is(201);
         let publish = "/policies/privacy/versions/2/publish";
         let first = tidings.post_empty(publish).await.ok();
+        assert!(first["notice"]["id"].is_string(), "{first}");
+        assert_eq!(first["notice"]["effective_at"], first["version"]["effective_at"]);
+        assert_eq!(tidings.get("/notices").await.ok()["items"].as_array().unwrap().len(), 1);
         tidings.clock().advance(DAY * 60);
         assert_eq!(tidings.post_empty(publish).await.ok(), first);
         let late = json!({ "override_reason": "Too late to say." });
         assert_eq!(tidings.post(publish, late).await.ok(), first);
         let together = futures_util::future::join_all((0..4).map(|_| tidings.post_empty(publish))).await;
         assert!(together.iter().all(|answer| answer.json() == first));
+        assert_eq!(tidings.get("/notices").await.ok()["items"].as_array().unwrap().len(), 1);
         tidings.post_empty("/policies/privacy/versions/3/publish").await.problem(404);
         tidings.post_empty("/policies/privacy/versions/2/release").await.problem(409);
         tidings.stop().await;
@@ -360,6 +366,7 @@ on_both! {
         let released = ben.post_empty(&release).await.ok();
         let version = &released["version"];
         assert_eq!(version["state"], "published");
+        assert!(released["notice"]["id"].is_string(), "{released}");
         let by = |field: &str| version[field].as_str().unwrap().split('/').next().unwrap().to_owned();
         assert_eq!((by("published_by"), by("released_by")), ("key:ann".into(), "key:ben".into()));
         assert_eq!(ben.post_empty(&release).await.ok(), released);

@@ -10,6 +10,7 @@ use super::versions::{VersionView, view};
 use crate::access;
 use crate::app::App;
 use crate::brand::Brand;
+use crate::clock::Timestamp;
 use crate::db::Write;
 use crate::id::NoticeId;
 use crate::notice;
@@ -40,6 +41,12 @@ pub(super) struct PublishedView {
 pub(super) struct OpenedNotice {
     /// Its id.
     id: NoticeId,
+    /// How far it has come.
+    state: notice::State,
+    /// From when the version holds.
+    effective_at: Timestamp,
+    /// By when everyone is to be told.
+    complete_by: Timestamp,
 }
 
 /// Publish a version.
@@ -103,9 +110,17 @@ async fn finish(
     brand: &Brand,
     published: Published,
 ) -> Result<Json<PublishedView>, Problem> {
-    let Published { version, opens: _ } = published;
-    let notice =
-        notice::rows::of_version(&*txn, version.id).await?.map(|notice| OpenedNotice { id: notice.id });
+    let Published { version, opens } = published;
+    let notice = match opens {
+        true => Some(notice::rows::open(&txn, app, policy, &version, &caller.actor).await?),
+        false => notice::rows::of_version(&*txn, version.id).await?,
+    };
+    let notice = notice.map(|notice| OpenedNotice {
+        id: notice.id,
+        state: notice.state,
+        effective_at: notice.effective_at,
+        complete_by: notice.complete_by,
+    });
     let subject = format!("policy:{}/{}", policy.slug, version.number);
     let (version, _) = view(&*txn, app, brand, policy, version).await?;
     let detail = json!({ "version": version, "notice": notice });

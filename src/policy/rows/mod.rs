@@ -12,10 +12,7 @@ use crate::db::Write;
 use crate::id::{BrandId, PolicyId, TopicId, VersionId};
 
 pub use settings::{Wanted, list, put};
-pub use versions::{
-    Published, create, discard, in_force, public, publish, release, set_effective, text_in, versions_after,
-    withdraw,
-};
+pub use versions::{Published, create, discard, in_force, public, publish, release, text_in, versions_after};
 
 /// A policy as stored.
 pub type Policy = policy::Model;

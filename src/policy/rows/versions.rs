@@ -5,7 +5,7 @@
 
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::LockType;
-use sea_orm::{ActiveValue::Set, ConnectionTrait, ExprTrait as _, IntoActiveModel, QueryOrder, QuerySelect};
+use sea_orm::{ConnectionTrait, ExprTrait as _, IntoActiveModel, QueryOrder, QuerySelect};
 use sha2::{Digest, Sha256};
 
 use super::{Policy, Text, Version, before, policy, text, version, version_by_id};
@@ -273,31 +273,6 @@ async fn judge(
     let checked = calendar.check(version.effective_at);
     checked.map_err(|reason| PolicyError::Flaws(vec![Flaw::new("/effective_at", reason)]))?;
     Ok((now, preceding.is_none()))
-}
-
-/// Gives a published version another date. Which dates are right is the caller's to ask first.
-///
-/// # Errors
-/// The database's own.
-pub async fn set_effective(txn: &Write, version: VersionId, at: Timestamp) -> Result<(), DbErr> {
-    let row = version::ActiveModel { id: Set(version), effective_at: Set(Some(at)), ..Default::default() };
-    version::Entity::update(row).exec(&**txn).await?;
-    Ok(())
-}
-
-/// Calls a published version off: it never takes effect, and its pages say so.
-///
-/// # Errors
-/// The database's own.
-pub async fn withdraw(txn: &Write, version: VersionId, now: Timestamp) -> Result<(), DbErr> {
-    let row = version::ActiveModel {
-        id: Set(version),
-        state: Set(State::Withdrawn),
-        withdrawn_at: Set(Some(now)),
-        ..Default::default()
-    };
-    version::Entity::update(row).exec(&**txn).await?;
-    Ok(())
 }
 
 /// The version that holds at a time: the one of the highest number that was published, not withdrawn, and whose date has
