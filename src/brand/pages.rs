@@ -12,6 +12,7 @@ use axum::routing::get;
 
 use super::{Logo, rows};
 use crate::app::App;
+use crate::web::has_it;
 
 /// `/logo/{name}`.
 pub fn router() -> Router<App> {
@@ -42,15 +43,6 @@ async fn logo(State(app): State<App>, Path(name): Path<String>, asked: HeaderMap
         return (StatusCode::NOT_MODIFIED, headers, Body::empty()).into_response();
     }
     (headers, octets).into_response()
-}
-
-/// Whether `If-None-Match` names this very tag (RFC 9110 §13.1.2).
-fn has_it(asked: &HeaderMap, tag: &str) -> bool {
-    let named = asked.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    named
-        .flat_map(|list| list.split(','))
-        .map(str::trim)
-        .any(|one| one == "*" || one.trim_start_matches("W/") == tag)
 }
 
 fn nothing() -> Response {

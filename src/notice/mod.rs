@@ -4,12 +4,17 @@
 //! unique pair of round and recipient carries that each person is written to once a round, whatever is repeated.
 
 pub mod api;
+pub mod banner;
 pub mod clock;
 mod error;
 pub mod evidence;
 pub mod lint;
 pub mod message;
+pub mod pages;
+pub mod question;
 pub mod rows;
+pub mod standing;
+pub mod text;
 mod words;
 pub mod worker;
 

@@ -50,17 +50,9 @@ impl AskedScope {
 impl Form {
     /// Reads a body of this content type; what it is not sure of it leaves out.
     pub fn read(content_type: &str, body: &[u8]) -> Self {
-        let text = String::from_utf8_lossy(body);
         let mut form = Self::default();
-        let kind = content_type.split(';').next().unwrap_or_default().trim();
-        if kind.eq_ignore_ascii_case("multipart/form-data") || text.trim_start().starts_with("--") {
-            for (name, value) in parts(content_type, &text) {
-                form.take(&name, &value);
-            }
-        } else {
-            for (name, value) in url::form_urlencoded::parse(text.trim().as_bytes()) {
-                form.take(&name, &value);
-            }
+        for (name, value) in fields(content_type, body) {
+            form.take(&name, &value);
         }
         if form.one_click {
             form.undo = false;
@@ -79,6 +71,17 @@ impl Form {
             _ => {}
         }
     }
+}
+
+/// Name and value of each field of a form, urlencoded or multipart/form-data, as far as they can be read.
+pub fn fields(content_type: &str, body: &[u8]) -> Vec<(String, String)> {
+    let text = String::from_utf8_lossy(body);
+    let kind = content_type.split(';').next().unwrap_or_default().trim();
+    if kind.eq_ignore_ascii_case("multipart/form-data") || text.trim_start().starts_with("--") {
+        return parts(content_type, &text);
+    }
+    let pairs = url::form_urlencoded::parse(text.trim().as_bytes());
+    pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect()
 }
 
 /// Name and value of each part of a multipart/form-data body (RFC 7578).

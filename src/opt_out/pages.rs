@@ -5,15 +5,12 @@
 //! that are never deleted. It never redirects, sets no cookie, needs none, and keeps no IP address.
 
 use axum::Router;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::Response;
 use axum::routing::any;
-use futures_util::StreamExt;
 use sea_orm::DbErr;
 use serde_json::{Value, json};
-use std::time::Duration;
 
 use super::by_link::{self, ACTOR, scopes};
 use super::events::stands_already;
@@ -30,69 +27,24 @@ use crate::decision::Said;
 use crate::fence::{self, Answer};
 use crate::language::Choice;
 use crate::link::{Link, Purpose};
-use crate::web::Problem;
-use crate::web::client::client_of;
+use crate::web::link_page::{self, Asked, Token, as_json};
 use crate::web::page::{self, Look, Page};
 
-/// Largest body read, in octets.
-const MAX_BODY: usize = 64 * 1024;
-/// How long a body may take to arrive; what came until then counts.
-const BODY_TIME: Duration = Duration::from_secs(10);
-const METHODS: &str = "GET, HEAD, OPTIONS, POST";
-
-/// `/u/{token}`, and what becomes of it on its way: never a redirect, and for whatever cannot be mended a page that
-/// helps.
+/// `/u/{token}`, and what becomes of it on its way.
 pub fn router() -> Router<App> {
-    let paths = [
-        "/u/{token}",
-        "/u/{token}/",
-        "/u/{token}/{*rest}",
-        "/u",
-        "/u/",
-        "/u//{token}",
-        "//u/{token}",
-        "/U/{token}",
-    ];
-    paths.into_iter().fold(Router::new(), |router, path| router.route(path, any(unsubscribe)))
+    link_page::routes('u', &any(unsubscribe))
 }
 
-async fn unsubscribe(
-    State(app): State<App>,
-    path: Result<Path<Vec<(String, String)>>, PathRejection>,
-    request: Request,
-) -> Response {
+async fn unsubscribe(State(app): State<App>, token: Token, request: Request) -> Response {
     let arrived = Instant::now();
-    let https = app.settings.base_url.scheme() == "https";
-    let asked = accept_language(request.headers());
-    let choice = Choice::new(None, &asked);
-    let method = request.method().clone();
-    if method == Method::OPTIONS {
-        return allowed(StatusCode::NO_CONTENT.into_response(), https);
-    }
-    if ![Method::GET, Method::HEAD, Method::POST].contains(&method) {
-        let data = json!({ "heading": "method.title", "text": "method.text" });
-        return allowed(message(StatusCode::METHOD_NOT_ALLOWED, "method.title", data, choice, https), https);
-    }
-    let token = path.ok().and_then(|Path(parts)| parts.into_iter().next()).map(|(_, token)| token);
-    let link = token.and_then(|token| Link::from_token(&token, Purpose::Unsubscribe, &app.link_keys).ok());
-    let json = wants_json(request.headers());
-    let Some(link) = link else {
-        let client = client_of(request.extensions(), request.headers(), &app.settings);
-        return match app.guesses.wrong(client, "link") {
-            Ok(()) => page::unknown_link(choice, https),
-            Err(wait) => slow_down(wait, json, choice, https),
-        };
+    let asked = match Asked::read(&app, token, request, Purpose::Unsubscribe).await {
+        Ok(asked) => asked,
+        Err(answer) => return *answer,
     };
-    let form = if method == Method::POST {
-        let Some(form) = read_form(request).await else {
-            let data = json!({ "heading": "large.heading", "text": "large.text" });
-            return message(StatusCode::PAYLOAD_TOO_LARGE, "large.title", data, choice, https);
-        };
-        Some(form)
-    } else {
-        None
-    };
-    let (choice, answer) = match Subject::load(&app, &link, &asked, https).await {
+    let Asked { link, body, json, accept_language, https } = asked;
+    let form = body.map(|body| Form::read(&body.content_type, &body.octets));
+    let choice = Choice::new(None, &accept_language);
+    let (choice, answer) = match Subject::load(&app, &link, &accept_language, https).await {
         Ok(subject) => {
             let answer = match form {
                 Some(form) => act(&app, &link, &subject, form, json, arrived).await,
@@ -104,8 +56,16 @@ async fn unsubscribe(
     };
     answer.unwrap_or_else(|error| {
         tracing::error!(%error, delivery = %link.delivery, "an unsubscribe link could not be served");
-        unavailable(form, json, choice, https)
+        link_page::unavailable(form.map(again), json, choice, https)
     })
+}
+
+/// The fields of a form that is to be sent once more.
+fn again(form: Form) -> Vec<Value> {
+    let scope = form.scope.map(|scope| json!({ "name": "scope", "value": scope.as_str() }));
+    let undo = form.undo.then(|| json!({ "name": "undo", "value": "1" }));
+    let page = json!({ "name": "page", "value": "1" });
+    [Some(page), scope, undo].into_iter().flatten().collect()
 }
 
 /// Whom and what a link is about, in words.
@@ -338,90 +298,7 @@ async fn taken_back(app: &App, subject: &Subject, undone: &Undone, json: bool) -
     Ok(subject.page("undone", title, more))
 }
 
-fn as_json(answer: &impl serde::Serialize, https: bool) -> Response {
-    let mut response = crate::web::Json(answer).into_response();
-    page::secure(&mut response, None, false, https);
-    response
-}
-
 /// The day of the newest of these times, when it lies after the link was made.
 fn newer(times: &[Timestamp], link: &Link, subject: &Subject) -> Option<String> {
     times.iter().max().filter(|&&at| at > link.made_at).map(|&at| subject.choice.locale.day(at))
-}
-
-fn wants_json(headers: &HeaderMap) -> bool {
-    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    accept.contains("application/json") && !accept.contains("text/html")
-}
-
-/// The form in the body; none when the body is too large. What breaks off or takes too long is read as far as it came.
-async fn read_form(request: Request) -> Option<Form> {
-    let headers = request.headers();
-    let text =
-        |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or_default();
-    let content_type = text(header::CONTENT_TYPE).to_owned();
-    if text(header::CONTENT_LENGTH).parse::<usize>().is_ok_and(|length| length > MAX_BODY) {
-        return None;
-    }
-    let mut chunks = request.into_body().into_data_stream();
-    let deadline = tokio::time::Instant::now() + BODY_TIME;
-    let mut body = Vec::new();
-    while let Ok(Some(Ok(chunk))) = tokio::time::timeout_at(deadline, chunks.next()).await {
-        body.extend_from_slice(&chunk);
-        if body.len() > MAX_BODY {
-            return None;
-        }
-    }
-    Some(Form::read(&content_type, &body))
-}
-
-/// Every `Accept-Language` field of the request as one (RFC 9110 section 5.3).
-fn accept_language(headers: &HeaderMap) -> String {
-    let fields: Vec<&str> =
-        headers.get_all(header::ACCEPT_LANGUAGE).iter().filter_map(|value| value.to_str().ok()).collect();
-    fields.join(",")
-}
-
-fn message(status: StatusCode, title: &str, data: Value, choice: Choice, https: bool) -> Response {
-    page::respond(status, Page { template: "message", title, look: &Look::default(), choice, data }, https)
-}
-
-/// Too many links that do not verify came from this client. Nothing is said about the link.
-fn slow_down(wait: Duration, json: bool, choice: Choice, https: bool) -> Response {
-    if json {
-        let mut response = Problem::too_many(wait).into_response();
-        page::secure(&mut response, None, false, https);
-        return response;
-    }
-    let data = json!({ "heading": "limited.heading", "text": "limited.text" });
-    let mut response = message(StatusCode::TOO_MANY_REQUESTS, "limited.title", data, choice, https);
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs()));
-    response
-}
-
-/// Nothing was confirmed: try again.
-fn unavailable(form: Option<Form>, json: bool, choice: Choice, https: bool) -> Response {
-    if json {
-        let mut response = Problem::unavailable().into_response();
-        page::secure(&mut response, None, false, https);
-        return response;
-    }
-    let again = form.map(|form| {
-        let scope = form.scope.map(|scope| json!({ "name": "scope", "value": scope.as_str() }));
-        let undo = form.undo.then(|| json!({ "name": "undo", "value": "1" }));
-        let page = json!({ "name": "page", "value": "1" });
-        [Some(page), scope, undo].into_iter().flatten().collect::<Vec<_>>()
-    });
-    let data = json!({ "heading": "unavailable.heading", "text": "unavailable.text", "again": again });
-    let mut response = message(StatusCode::SERVICE_UNAVAILABLE, "unavailable.title", data, choice, https);
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
-    response
-}
-
-fn allowed(mut response: Response, https: bool) -> Response {
-    if !response.headers().contains_key(header::CONTENT_SECURITY_POLICY) {
-        page::secure(&mut response, None, false, https);
-    }
-    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(METHODS));
-    response
 }

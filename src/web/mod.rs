@@ -3,10 +3,12 @@
 pub mod caller;
 pub mod check;
 pub mod client;
+mod etag;
 mod health;
 mod idempotency;
 mod json;
 mod layers;
+pub mod link_page;
 mod list;
 mod openapi;
 pub mod page;
@@ -17,6 +19,7 @@ pub mod router;
 mod upload;
 
 pub use caller::{Caller, Role};
+pub use etag::has_it;
 pub use idempotency::NewId;
 pub use json::{Json, MAX_BODY, OptionalJson, given, read, whole, whole_or_none};
 pub use list::{List, Paging};

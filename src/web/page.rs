@@ -30,11 +30,12 @@ const LOGO_WIDTH: u32 = 200;
 const LOGO_HEIGHT: u32 = 48;
 
 /// The templates: what a page is called and what it is made of.
-const TEMPLATES: [(&str, &str); 6] = [
+const TEMPLATES: [(&str, &str); 7] = [
     ("layout", include_str!("../../templates/pages/layout.html")),
     ("ask", include_str!("../../templates/pages/ask.html")),
     ("done", include_str!("../../templates/pages/done.html")),
     ("undone", include_str!("../../templates/pages/undone.html")),
+    ("approve", include_str!("../../templates/pages/approve.html")),
     ("message", include_str!("../../templates/pages/message.html")),
     ("unknown", include_str!("../../templates/pages/unknown.html")),
 ];
@@ -116,8 +117,10 @@ pub fn respond(status: StatusCode, page: Page<'_>, https: bool) -> Response<Body
 }
 
 /// The page for a token that does not verify: at most 1 kB and, in one language, the same octets for every cause.
-pub fn unknown_link(choice: Choice, https: bool) -> Response<Body> {
-    let data = object(json!({ "title": choice.locale.language().text("unknown.title") }));
+/// `text` is the key of what helps.
+pub fn unknown_link(choice: Choice, text: &str, https: bool) -> Response<Body> {
+    let title = choice.locale.language().text("unknown.title");
+    let data = object(json!({ "title": title, "text": text }));
     finish(StatusCode::NOT_FOUND, "unknown", data, SMALL_STYLE, choice, https)
 }
 
@@ -251,6 +254,10 @@ mod tests {
             "flights": [{ "topic": "News", "n": 2 }, { "n": 1 }], "nothing": false, "still": true, "heading": "large.heading",
             "text": "large.text", "again": [{ "name": "scope", "value": "all" }],
             "choices": [{ "undo": true, "scope": "topic", "text": "done.only.topic" }],
+            "policy": "Privacy", "lead": "approve.when", "lead_date": "1 May 2027", "saved": true, "unclear": true,
+            "standing": { "text": "approve.stands.agree", "date": "1 May 2027" }, "until": "approve.until", "open": true,
+            "approval": true, "summary": ["We share less."], "language": "en", "links": [{ "href": "/p", "text": "notice.new" }],
+            "buttons": [{ "decision": "approve", "text": "approve.button.agree" }],
         })
     }
 
@@ -283,8 +290,10 @@ mod tests {
     #[tokio::test]
     async fn the_page_for_a_bad_link_stays_within_a_kilobyte_in_every_language() {
         for choice in every_choice() {
-            let html = body(unknown_link(choice, true)).await;
-            assert!(html.len() <= 1024 && html.contains("</h1>"), "{choice:?}: {} octets", html.len());
+            for text in ["unknown.text", "approve.unknown"] {
+                let html = body(unknown_link(choice, text, true)).await;
+                assert!(html.len() <= 1024 && html.contains("</h1>"), "{choice:?}: {} octets", html.len());
+            }
         }
     }
 

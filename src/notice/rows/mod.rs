@@ -3,11 +3,13 @@
 //! Whatever changes a notice first takes its row's lock, so that changes, answers and the worker's steps come one after the
 //! other; on SQLite every writing transaction is alone anyway.
 
+pub mod approvals;
 mod change;
 mod evidence;
 mod open;
 mod pace;
 mod people;
+pub mod site;
 mod steps;
 mod view;
 mod walk;

@@ -1,0 +1,144 @@
+//! What an approval link is about, as it stands now.
+
+use sea_orm::{ConnectionTrait, DbErr};
+use url::Url;
+
+use crate::address::mask;
+use crate::app::App;
+use crate::brand::{self, Brand, Topic};
+use crate::clock::Timestamp;
+use crate::decision::Standing;
+use crate::id::NoticeId;
+use crate::language::Choice;
+use crate::link::Link;
+use crate::notice::question::{Asked, Closed, Question};
+use crate::notice::rows::{self, approvals, site};
+use crate::notice::{Decision, text};
+use crate::policy::rows::{Policy, Text, Version};
+use crate::policy::{Approval, State};
+use crate::recipient;
+use crate::web::page::Look;
+
+/// What a link is about.
+pub(super) struct Subject {
+    pub(super) brand: Brand,
+    pub(super) policy: Policy,
+    pub(super) version: Version,
+    /// What the version says in the language of the message.
+    pub(super) text: Text,
+    /// What people are told of it now.
+    pub(super) summary: String,
+    pub(super) notice: NoticeId,
+    /// The version before it.
+    pub(super) before: Option<Version>,
+    /// The newest version after it that people are told of, and from when it holds.
+    pub(super) newer: Option<Version>,
+    /// What stands for the new use.
+    pub(super) use_topic: Option<Topic>,
+    pub(super) asked: Asked,
+    /// Why no answer is taken.
+    pub(super) closed: Option<Closed>,
+    /// What the person answers now, and since when.
+    pub(super) answer: Option<(Decision, Timestamp)>,
+    /// The masked address; none after erasure.
+    pub(super) address: Option<String>,
+    pub(super) now: Timestamp,
+    pub(super) look: Look,
+    /// The person's language, or what their browser asks for.
+    pub(super) choice: Choice,
+    pub(super) https: bool,
+    /// What the paths of the program's pages begin with.
+    prefix: String,
+}
+
+impl Subject {
+    /// What this link is about; none when its message is of no notice.
+    pub(super) async fn load(
+        app: &App,
+        link: &Link,
+        accept_language: &str,
+        https: bool,
+    ) -> Result<Option<Self>, DbErr> {
+        let on = app.db.reads();
+        let Some((notice, language)) = approvals::about(on, link.delivery).await? else { return Ok(None) };
+        let missing = |what: &str| DbErr::RecordNotFound(format!("the {what} of an approval link"));
+        let notice = rows::find(on, notice).await?.ok_or_else(|| missing("notice"))?;
+        let brand = brand::rows::by_id(on, notice.brand_id).await?.ok_or_else(|| missing("brand"))?;
+        let policy = crate::policy::rows::by_id(on, notice.policy_id).await?;
+        let policy = policy.ok_or_else(|| missing("policy"))?;
+        let versions = crate::policy::rows::versions(on, policy.id).await?;
+        let is_it = |version: &&Version| version.id == notice.version_id;
+        let version = versions.iter().find(is_it).cloned().ok_or_else(|| missing("version"))?;
+        let published = |other: &&Version| other.state == State::Published;
+        let before = versions.iter().filter(published).rfind(|other| other.number < version.number).cloned();
+        let told_later = |other: &&Version| other.number > version.number && other.change.makes_a_notice();
+        let newer = versions.iter().filter(published).rfind(told_later).cloned();
+        let (text, summary) = text_and_summary(on, &version, &policy.language, &language).await?;
+        let text = text.ok_or_else(|| missing("text"))?;
+        let use_topic = match version.use_topic_id {
+            Some(topic) => brand::rows::topic_by_id(on, topic).await?,
+            None => None,
+        };
+        let person = recipient::rows::by_id(on, link.recipient).await?;
+        let gone = person.as_ref().is_none_or(|person| person.standing == Standing::Erased);
+        let asked = Asked {
+            question: Question::of(&version),
+            needs_approval: version.approval == Approval::Required,
+            state: notice.state,
+            effective_at: notice.effective_at,
+            superseded: newer.is_some(),
+            gone,
+        };
+        let now = app.db.read_clock(on).await?;
+        let answer = approvals::standing(on, version.id, link.recipient).await?;
+        let locale = person.as_ref().and_then(|person| person.locale.as_deref());
+        let base = Url::parse(brand.base(&app.settings.base_url));
+        let prefix = base.as_ref().map_or("", Url::path).trim_end_matches('/').to_owned();
+        Ok(Some(Self {
+            look: Look::of(&brand, &app.settings.base_url),
+            choice: Choice::new(locale, accept_language),
+            address: person.as_ref().and_then(|person| person.address.as_deref()).map(mask),
+            closed: asked.closed(now),
+            answer: answer.map(|answer| (answer.decision, answer.decided_at)),
+            summary: summary.unwrap_or_else(|| text.summary.clone()),
+            notice: notice.id,
+            brand,
+            policy,
+            version,
+            text,
+            before,
+            newer,
+            use_topic,
+            asked,
+            now,
+            https,
+            prefix,
+        }))
+    }
+
+    /// SHA-256 of the text, hexadecimal.
+    pub(super) fn sha256(&self) -> String {
+        text::hex(&self.text.sha256)
+    }
+
+    /// The path of the policy's page, or of one below it.
+    pub(super) fn path(&self, below: &str) -> String {
+        format!("{}/policies/{}{below}", self.prefix, self.policy.slug)
+    }
+}
+
+/// What a version says in this language, or in the policy's own, and what people are told of it in that one.
+async fn text_and_summary(
+    on: &impl ConnectionTrait,
+    version: &Version,
+    default: &str,
+    language: &str,
+) -> Result<(Option<Text>, Option<String>), DbErr> {
+    let texts = site::texts(on, &[version.id]).await?;
+    let text = text::pick(&texts, |text| &text.language, language, default).cloned();
+    let tellings = site::tellings(on, &[version.id]).await?;
+    let summary = text.as_ref().and_then(|text| {
+        tellings.into_iter().find(|telling| telling.language == text.language).map(|telling| telling.summary)
+    });
+    Ok((text, summary))
+}

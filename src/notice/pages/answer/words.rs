@@ -1,0 +1,127 @@
+//! What the page of an approval link says.
+
+use serde_json::{Value, json};
+
+use super::subject::Subject;
+use crate::notice::question::{Closed, Question};
+
+/// What the template sees. `saved`: an answer was just taken; `unclear`: what was posted named none; `flights`: how many
+/// messages of a use that was refused may still arrive.
+pub(super) fn data(subject: &Subject, saved: bool, unclear: bool, flights: usize) -> Value {
+    let locale = subject.choice.locale;
+    let asked = &subject.asked;
+    let passed = asked.effective_at <= subject.now;
+    let date = locale.day(asked.effective_at);
+    let (heading, lead) = match (subject.closed, saved) {
+        (None, true) => (saved_heading(subject), when(passed)),
+        (None, false) if asked.question == Question::Use => ("approve.ask.use", when(passed)),
+        (None, false) => ("approve.ask", when(passed)),
+        (Some(Closed::NotAsked), _) => ("approve.told", when(passed)),
+        (Some(Closed::Withdrawn), _) => ("approve.withdrawn", "approve.withdrawn.text"),
+        (Some(Closed::Superseded), _) => ("approve.superseded", "approve.superseded.text"),
+        (Some(Closed::InEffect), _) => ("approve.in_effect", "approve.in_effect.text"),
+        (Some(Closed::Gone), _) => ("approve.gone", "approve.gone.text"),
+    };
+    let newer_from = subject.newer.as_ref().and_then(|newer| newer.effective_at);
+    let lead_date = match (subject.closed, newer_from) {
+        (Some(Closed::Superseded), Some(at)) => locale.day(at),
+        _ => date.clone(),
+    };
+    let open = subject.closed.is_none();
+    let approval = open && asked.needs_approval;
+    let until = if approval { "approve.until" } else { "approve.any_time" };
+    let buttons: Vec<Value> = if open { buttons(asked.question) } else { Vec::new() };
+    let summary: Vec<&str> = subject.summary.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let told =
+        matches!(subject.closed, None | Some(Closed::NotAsked | Closed::InEffect | Closed::Superseded));
+    json!({
+        "address": subject.address,
+        "brand": subject.brand.name,
+        "policy": subject.text.title,
+        "topic": subject.use_topic.as_ref().map(|topic| topic.name.as_str()).filter(|_| open),
+        "date": date,
+        "heading": heading,
+        "lead": lead,
+        "lead_date": lead_date,
+        "saved": saved && open,
+        "unclear": unclear,
+        "standing": standing(subject),
+        "until": until,
+        "approval": approval,
+        "nothing": subject.closed == Some(Closed::NotAsked),
+        "open": open,
+        "summary": if told { summary } else { Vec::new() },
+        "language": subject.text.language,
+        "buttons": buttons,
+        "links": links(subject),
+        "flights": flights,
+    })
+}
+
+fn when(passed: bool) -> &'static str {
+    if passed { "approve.since" } else { "approve.when" }
+}
+
+fn saved_heading(subject: &Subject) -> &'static str {
+    match subject.answer.map(|(decision, _)| subject.asked.question.word(decision)) {
+        Some("agree") => "approve.saved.agree",
+        Some("allow") => "approve.saved.allow",
+        Some("refuse") => "approve.saved.refuse",
+        _ => "approve.saved.decline",
+    }
+}
+
+/// What stands now; nothing where nothing was asked.
+fn standing(subject: &Subject) -> Option<Value> {
+    let locale = subject.choice.locale;
+    let text = match subject.answer.map(|(decision, _)| subject.asked.question.word(decision)) {
+        Some("agree") => "approve.stands.agree",
+        Some("allow") => "approve.stands.allow",
+        Some("refuse") => "approve.stands.refuse",
+        Some(_) => "approve.stands.decline",
+        None if subject.asked.question == Question::Nothing => return None,
+        None if subject.closed.is_some() => "approve.none",
+        None => "approve.open",
+    };
+    let date = subject.answer.map(|(_, at)| locale.day(at)).unwrap_or_default();
+    Some(json!({ "text": text, "date": date }))
+}
+
+/// Two buttons that look alike.
+fn buttons(question: Question) -> Vec<Value> {
+    let (yes, no) = match question {
+        Question::Use => ("approve.button.allow", "approve.button.refuse"),
+        Question::Approval | Question::Nothing => ("approve.button.agree", "approve.button.decline"),
+    };
+    vec![json!({ "decision": "approve", "text": yes }), json!({ "decision": "decline", "text": no })]
+}
+
+/// Where to read.
+fn links(subject: &Subject) -> Vec<Value> {
+    let link = |href: String, text: &str| json!({ "href": href, "text": text });
+    let version = |number: i64, below: &str| subject.path(&format!("/{number}{below}"));
+    let mut links = Vec::new();
+    if let Some(newer) = &subject.newer {
+        links.push(link(version(newer.number, ""), "approve.newer"));
+        links.push(link(version(newer.number, "/changes"), "notice.compare"));
+    }
+    match subject.closed {
+        Some(Closed::Withdrawn | Closed::Superseded | Closed::Gone) => {
+            links.push(link(subject.path(""), "notice.current"));
+        }
+        Some(Closed::InEffect) => {
+            links.push(link(version(subject.version.number, ""), "notice.new"));
+            links.push(link(subject.path(""), "notice.current"));
+        }
+        None | Some(Closed::NotAsked) => {
+            if subject.newer.is_none() && subject.before.is_some() {
+                links.push(link(version(subject.version.number, "/changes"), "notice.compare"));
+            }
+            links.push(link(version(subject.version.number, ""), "notice.new"));
+            if let Some(before) = &subject.before {
+                links.push(link(version(before.number, ""), "notice.old"));
+            }
+        }
+    }
+    links
+}

@@ -1,0 +1,163 @@
+//! What people are asked about a version, and for how long. Pure.
+
+use super::{Decision, State};
+use crate::clock::Timestamp;
+use crate::policy::Approval;
+use crate::policy::rows::Version;
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// Nothing: the change is told and holds.
+    Nothing,
+    /// Whether the version may hold for them.
+    Approval,
+    /// Whether a new use of their data is allowed.
+    Use,
+}
+
+impl Question {
+    /// What is asked about this version.
+    pub fn of(version: &Version) -> Self {
+        match (version.use_topic_id, version.approval) {
+            (Some(_), _) => Self::Use,
+            (None, Approval::Required) => Self::Approval,
+            (None, Approval::None) => Self::Nothing,
+        }
+    }
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Approval => "approval",
+            Self::Use => "use",
+        }
+    }
+
+    /// The key of the words for such an answer: `agree`, `decline`, `allow` or `refuse`.
+    pub fn word(self, decision: Decision) -> &'static str {
+        match (self, decision) {
+            (Self::Use, Decision::Approve) => "allow",
+            (Self::Use, Decision::Decline) => "refuse",
+            (_, Decision::Approve) => "agree",
+            (_, Decision::Decline) => "decline",
+        }
+    }
+}
+
+/// Why no answer is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// The change does not come.
+    Withdrawn,
+    /// A newer version was published that people are told of.
+    Superseded,
+    /// The change has taken effect.
+    InEffect,
+    /// The account is no more.
+    Gone,
+    /// The change asks nothing.
+    NotAsked,
+}
+
+impl Closed {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Withdrawn => "withdrawn",
+            Self::Superseded => "superseded",
+            Self::InEffect => "in_effect",
+            Self::Gone => "gone",
+            Self::NotAsked => "not_asked",
+        }
+    }
+}
+
+/// What decides whether an answer is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// What is asked.
+    pub question: Question,
+    /// Whether the version stands for nobody who does not approve it.
+    pub needs_approval: bool,
+    /// How far the notice has come.
+    pub state: State,
+    /// From when the change holds.
+    pub effective_at: Timestamp,
+    /// Whether people are told of a newer version.
+    pub superseded: bool,
+    /// Whether the person was erased.
+    pub gone: bool,
+}
+
+impl Asked {
+    /// Why no answer is taken at `now`; none while one is. An approval is about a version and ends with it, or on the day
+    /// of the change. A use can be refused at any time, as the message says: the refusal is about the use, which goes on
+    /// through later versions.
+    pub fn closed(&self, now: Timestamp) -> Option<Closed> {
+        if self.state == State::Withdrawn {
+            return Some(Closed::Withdrawn);
+        }
+        if self.gone {
+            return Some(Closed::Gone);
+        }
+        if self.question == Question::Use && !self.needs_approval {
+            return None;
+        }
+        if self.superseded {
+            return Some(Closed::Superseded);
+        }
+        match self.question {
+            Question::Nothing => Some(Closed::NotAsked),
+            _ if self.state == State::InEffect || self.effective_at <= now => Some(Closed::InEffect),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_approval_ends_with_its_version_and_on_the_day_of_the_change() {
+        let asked = Asked {
+            question: Question::Approval,
+            needs_approval: true,
+            state: State::Running,
+            effective_at: Timestamp(100),
+            superseded: false,
+            gone: false,
+        };
+        let closed = |asked: Asked, now| asked.closed(Timestamp(now));
+        assert_eq!(closed(asked, 99), None);
+        assert_eq!(closed(asked, 100), Some(Closed::InEffect));
+        assert_eq!(closed(Asked { state: State::InEffect, ..asked }, 99), Some(Closed::InEffect));
+        assert_eq!(closed(Asked { superseded: true, ..asked }, 99), Some(Closed::Superseded));
+        assert_eq!(
+            closed(Asked { superseded: true, state: State::Withdrawn, ..asked }, 99),
+            Some(Closed::Withdrawn)
+        );
+        assert_eq!(closed(Asked { gone: true, ..asked }, 99), Some(Closed::Gone));
+        let told = Asked { question: Question::Nothing, needs_approval: false, ..asked };
+        assert_eq!(closed(told, 99), Some(Closed::NotAsked));
+    }
+
+    #[test]
+    fn a_use_can_be_refused_at_any_time_unless_it_never_comes() {
+        let asked = Asked {
+            question: Question::Use,
+            needs_approval: false,
+            state: State::InEffect,
+            effective_at: Timestamp(100),
+            superseded: true,
+            gone: false,
+        };
+        assert_eq!(asked.closed(Timestamp(500)), None);
+        let withdrawn = Asked { state: State::Withdrawn, ..asked };
+        assert_eq!(withdrawn.closed(Timestamp(1)), Some(Closed::Withdrawn));
+        let both = Asked { needs_approval: true, superseded: false, ..asked };
+        assert_eq!(both.closed(Timestamp(500)), Some(Closed::InEffect));
+    }
+}

@@ -1,0 +1,198 @@
+//! What people answer: every answer is kept and never changed, and the newest one of each person stands.
+
+use std::collections::HashMap;
+
+use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, IntoActiveModel,
+    QueryFilter, Statement,
+};
+
+use super::{approval, approval_standing, locked, notice};
+use crate::address::AddressHash;
+use crate::clock::Timestamp;
+use crate::db::{Db, Write};
+use crate::id::{ApprovalId, DeliveryId, NoticeId, PolicyId, RecipientId, VersionId};
+use crate::notice::question::{Asked, Closed};
+use crate::notice::{Decision, State};
+
+/// An answer as stored.
+pub type Answer = approval::Model;
+/// What a person's answer is now, as stored.
+pub type StandingAnswer = approval_standing::Model;
+
+/// An answer to be recorded.
+#[derive(Clone, Debug)]
+pub struct Given<'a> {
+    /// To which notice.
+    pub notice: NoticeId,
+    /// Whether it is taken; what the notice's row says of it is asked again under its lock.
+    pub asked: Asked,
+    /// Whose.
+    pub recipient: RecipientId,
+    /// The keyed hash of their address.
+    pub address_hash: &'a AddressHash,
+    /// What it says.
+    pub decision: Decision,
+    /// In which language the change was shown.
+    pub language: &'a str,
+    /// SHA-256 of the text that was shown.
+    pub sha256: &'a [u8],
+    /// The message by whose link it came.
+    pub delivery: DeliveryId,
+}
+
+/// What became of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Recorded {
+    /// It is recorded.
+    New(Answer),
+    /// It stood already.
+    Stood(StandingAnswer),
+    /// No answer is taken any more.
+    Closed(Closed),
+}
+
+/// Records an answer and moves the notice's counts, under the lock of the notice's row.
+///
+/// # Errors
+/// The database's own.
+pub async fn record(txn: &Write, db: &Db, given: &Given<'_>) -> Result<Recorded, DbErr> {
+    let notice = locked(txn, given.notice).await?;
+    let notice = notice.ok_or_else(|| DbErr::RecordNotFound("the notice of an answer".into()))?;
+    let now = db.read_clock(&**txn).await?;
+    let asked = Asked { state: notice.state, effective_at: notice.effective_at, ..given.asked };
+    if let Some(closed) = asked.closed(now) {
+        return Ok(Recorded::Closed(closed));
+    }
+    let before = standing(&**txn, notice.version_id, given.recipient).await?;
+    if let Some(before) = &before
+        && before.decision == given.decision
+    {
+        return Ok(Recorded::Stood(before.clone()));
+    }
+    let answer = Answer {
+        id: ApprovalId::new(),
+        version_id: notice.version_id,
+        recipient_id: given.recipient,
+        address_hash: given.address_hash.clone(),
+        decision: given.decision,
+        language: given.language.to_owned(),
+        sha256: given.sha256.to_vec(),
+        delivery_id: given.delivery,
+        decided_at: now,
+    };
+    answer.clone().into_active_model().insert(&**txn).await?;
+    let stands = approval_standing::Model {
+        version_id: notice.version_id,
+        recipient_id: given.recipient,
+        approval_id: answer.id,
+        decision: given.decision,
+        decided_at: now,
+    };
+    let key = [approval_standing::Column::VersionId, approval_standing::Column::RecipientId];
+    let newest = [
+        approval_standing::Column::ApprovalId,
+        approval_standing::Column::Decision,
+        approval_standing::Column::DecidedAt,
+    ];
+    approval_standing::Entity::insert(stands.into_active_model())
+        .on_conflict(OnConflict::columns(key).update_columns(newest).to_owned())
+        .exec_without_returning(&**txn)
+        .await?;
+    let by = |decision| {
+        let now = i64::from(given.decision == decision);
+        now - i64::from(before.as_ref().is_some_and(|before| before.decision == decision))
+    };
+    notice::Entity::update_many()
+        .col_expr(notice::Column::Approved, Expr::col(notice::Column::Approved).add(by(Decision::Approve)))
+        .col_expr(notice::Column::Declined, Expr::col(notice::Column::Declined).add(by(Decision::Decline)))
+        .filter(notice::Column::Id.eq(notice.id))
+        .exec(&**txn)
+        .await?;
+    // EVIDENCE: the answer is appended here, in this transaction, once there is where to.
+    Ok(Recorded::New(answer))
+}
+
+/// What a person answers to a version, as things stand.
+///
+/// # Errors
+/// The database's own.
+pub async fn standing(
+    on: &impl ConnectionTrait,
+    version: VersionId,
+    recipient: RecipientId,
+) -> Result<Option<StandingAnswer>, DbErr> {
+    approval_standing::Entity::find_by_id((version, recipient)).one(on).await
+}
+
+/// How many approve and how many decline a version, counted one by one; the notice's row keeps the same numbers.
+///
+/// # Errors
+/// The database's own.
+pub async fn counts(on: &impl ConnectionTrait, version: VersionId) -> Result<(u64, u64), DbErr> {
+    let sql =
+        "SELECT decision, COUNT(*) AS n FROM approvals_standing WHERE version_id = $1 GROUP BY decision";
+    let statement = Statement::from_sql_and_values(on.get_database_backend(), sql, [version.0.into()]);
+    let (mut approved, mut declined) = (0, 0);
+    for row in on.query_all_raw(statement).await? {
+        let n = u64::try_from(row.try_get::<i64>("", "n")?).unwrap_or(0);
+        match row.try_get("", "decision")? {
+            Decision::Approve => approved = n,
+            Decision::Decline => declined = n,
+        }
+    }
+    Ok((approved, declined))
+}
+
+/// The notice that a message belongs to, and the language in which it was written.
+///
+/// # Errors
+/// The database's own.
+pub async fn about(
+    on: &impl ConnectionTrait,
+    delivery: DeliveryId,
+) -> Result<Option<(NoticeId, String)>, DbErr> {
+    let sql = "SELECT r.notice_id, t.language FROM deliveries d JOIN notice_rounds r ON r.id = d.mailing_id \
+               JOIN notice_texts t ON t.content_id = d.content_id WHERE d.id = $1";
+    let statement = Statement::from_sql_and_values(on.get_database_backend(), sql, [delivery.0.into()]);
+    let Some(row) = on.query_one_raw(statement).await? else { return Ok(None) };
+    Ok(Some((row.try_get("", "notice_id")?, row.try_get("", "language")?)))
+}
+
+/// What a person has to do with a version of which people are told.
+#[derive(Clone, Debug, PartialEq, Eq, FromQueryResult)]
+pub struct Concern {
+    /// The version.
+    pub version_id: VersionId,
+    /// From when the change holds.
+    pub effective_at: Timestamp,
+    /// How far its notice has come.
+    pub state: State,
+    /// When the first message that tells of it was handed over.
+    pub mailed_at: Option<Timestamp>,
+    /// When it was recorded that the person was told by letter or telephone.
+    pub told_at: Option<Timestamp>,
+    /// What the person answers.
+    pub decision: Option<Decision>,
+}
+
+/// What a person has to do with the versions of a policy, of those that have a notice.
+///
+/// # Errors
+/// The database's own.
+pub async fn concerns(
+    on: &impl ConnectionTrait,
+    policy: PolicyId,
+    recipient: RecipientId,
+) -> Result<HashMap<VersionId, Concern>, DbErr> {
+    let sql = "SELECT n.version_id, n.effective_at, n.state, t.told_at, a.decision, \
+        (SELECT MIN(d.settled_at) FROM notice_rounds r JOIN deliveries d ON d.mailing_id = r.id AND d.recipient_id = $2 \
+         WHERE r.notice_id = n.id AND r.kind IN ('change', 'correction', 'postponement') AND d.state = 'sent') AS mailed_at \
+        FROM notices n LEFT JOIN notice_told t ON t.notice_id = n.id AND t.recipient_id = $2 \
+        LEFT JOIN approvals_standing a ON a.version_id = n.version_id AND a.recipient_id = $2 WHERE n.policy_id = $1";
+    let values = [policy.0.into(), recipient.0.into()];
+    let statement = Statement::from_sql_and_values(on.get_database_backend(), sql, values);
+    let concerns = Concern::find_by_statement(statement).all(on).await?;
+    Ok(concerns.into_iter().map(|concern| (concern.version_id, concern)).collect())
+}
