@@ -1,6 +1,4 @@
-//! Which of the texts of a version is for whom, and how its hash is written. Pure.
-
-use std::fmt::Write as _;
+//! Which of the texts of a version is for whom. Pure.
 
 /// Of these texts the one in the wanted language (a tag of RFC 5646, in any case), or in another form of that language, or
 /// in the default one, or any.
@@ -14,15 +12,6 @@ pub fn pick<'t, T>(
     let exactly = |tag: &str| texts.iter().find(|text| language(text).eq_ignore_ascii_case(tag));
     let kin = texts.iter().find(|text| !wanted.is_empty() && first(language(text)) == first(wanted));
     exactly(wanted).or(kin).or_else(|| exactly(default)).or_else(|| texts.first())
-}
-
-/// Octets as hexadecimal digits.
-pub fn hex(octets: &[u8]) -> String {
-    octets.iter().fold(String::with_capacity(octets.len() * 2), |mut written, octet| {
-        // Writing to a string does not fail.
-        let _ = write!(written, "{octet:02x}");
-        written
-    })
 }
 
 #[cfg(test)]
@@ -45,6 +34,5 @@ mod tests {
         }
         assert_eq!(pick(&texts[1..2], |text| text, "fr", "en"), Some(&"de"));
         assert_eq!(pick(&[] as &[&str], |text| text, "fr", "en"), None);
-        assert_eq!(hex(&[0, 171, 255]), "00abff");
     }
 }

@@ -61,6 +61,7 @@ const ROLES: &[(&str, &str, &[Role])] = &[
     ("get", "/recipients/{id}", PEOPLE),
     ("patch", "/recipients/{id}", &[Accounts, Marketer]),
     ("get", "/recipients/{id}/deliveries", PEOPLE),
+    ("get", "/recipients/{id}/policies", ASKS),
     ("get", "/templates", ALL),
     ("get", "/templates/{template}", ALL),
     ("put", "/templates/{template}", &[Marketer]),

@@ -2,6 +2,7 @@
 
 mod change;
 mod people;
+mod standing;
 
 use axum::extract::State as Shared;
 use sea_orm::{ConnectionTrait, DbErr};
@@ -29,6 +30,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(change::withdraw_notice))
         .routes(routes!(people::list_unreachable))
         .routes(routes!(people::told_otherwise))
+        .merge(standing::router())
 }
 
 /// A notice: who was told of a change, and by when the others will be.

@@ -8,11 +8,12 @@ use sea_orm::{
     QueryFilter, Statement,
 };
 
-use super::{approval, approval_standing, locked, notice};
+use super::{append, approval, approval_standing, locked, notice};
 use crate::address::AddressHash;
 use crate::clock::Timestamp;
 use crate::db::{Db, Write};
 use crate::id::{ApprovalId, DeliveryId, NoticeId, PolicyId, RecipientId, VersionId};
+use crate::notice::evidence::{Kind, body, hex};
 use crate::notice::question::{Asked, Closed};
 use crate::notice::{Decision, State};
 
@@ -53,7 +54,7 @@ pub enum Recorded {
     Closed(Closed),
 }
 
-/// Records an answer and moves the notice's counts, under the lock of the notice's row.
+/// Records an answer, moves the notice's counts and appends to its evidence, under the lock of the notice's row.
 ///
 /// # Errors
 /// The database's own.
@@ -110,7 +111,18 @@ pub async fn record(txn: &Write, db: &Db, given: &Given<'_>) -> Result<Recorded,
         .filter(notice::Column::Id.eq(notice.id))
         .exec(&**txn)
         .await?;
-    // EVIDENCE: the answer is appended here, in this transaction, once there is where to.
+    let version = crate::policy::rows::version_by_id(&**txn, notice.version_id).await?;
+    let said = body::Answer {
+        approval: answer.id,
+        recipient: answer.recipient_id,
+        decision: answer.decision,
+        before: before.map(|before| before.decision),
+        version: version.map_or(0, |version| version.number),
+        language: answer.language.clone(),
+        sha256: hex(&answer.sha256),
+        delivery: answer.delivery_id,
+    };
+    append(txn, db, notice.id, Kind::Approval, Some(given.address_hash), &said).await?;
     Ok(Recorded::New(answer))
 }
 

@@ -1,4 +1,4 @@
-//! What a brand's own pages show of changes.
+//! What a brand's own pages show of changes, and which policies concern a person.
 
 use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, QueryFilter, Statement};
 
@@ -6,7 +6,8 @@ use crate::clock::Timestamp;
 use crate::db::{Db, Kind, List};
 use crate::id::{BrandId, VersionId};
 use crate::policy::Change;
-use crate::policy::rows::{Text, text};
+use crate::policy::rows::{Policy, Text, text};
+use crate::recipient::rows::Recipient;
 
 /// Most changes shown at a time.
 const MOST: u64 = 50;
@@ -94,4 +95,36 @@ pub async fn tellings(on: &impl ConnectionTrait, versions: &[VersionId]) -> Resu
         &telling[2..]
     );
     Telling::find_by_statement(Statement::from_sql_and_values(backend, sql, values)).all(on).await
+}
+
+/// The policies of the brands that a person belongs to, each with the slug of its brand, by slug; those of one brand alone
+/// where one is named.
+///
+/// # Errors
+/// The database's own.
+pub async fn policies_for(
+    on: &impl ConnectionTrait,
+    person: &Recipient,
+    only: Option<BrandId>,
+    after: Option<&str>,
+    limit: u64,
+) -> Result<Vec<(Policy, String)>, DbErr> {
+    let mut values: Vec<sea_orm::Value> = vec![person.id.0.into(), person.every_brand.into()];
+    let mut more = String::new();
+    if let Some(only) = only {
+        values.push(only.0.into());
+        more += &format!(" AND p.brand_id = ${}", values.len());
+    }
+    if let Some(after) = after {
+        values.push(after.into());
+        more += &format!(" AND p.slug > ${}", values.len());
+    }
+    let sql = format!(
+        "SELECT p.*, b.slug AS brand_slug FROM policies p JOIN brands b ON b.id = p.brand_id \
+         WHERE ($2 OR EXISTS (SELECT 1 FROM recipient_brands t \
+             WHERE t.recipient_id = $1 AND t.brand_id = p.brand_id AND t.belongs)){more} ORDER BY p.slug LIMIT {limit}"
+    );
+    let statement = Statement::from_sql_and_values(on.get_database_backend(), sql, values);
+    let rows = on.query_all_raw(statement).await?;
+    rows.iter().map(|row| Ok((Policy::from_query_result(row, "")?, row.try_get("", "brand_slug")?))).collect()
 }

@@ -11,6 +11,7 @@ use crate::decision::Standing;
 use crate::id::NoticeId;
 use crate::language::Choice;
 use crate::link::Link;
+use crate::notice::evidence::hex;
 use crate::notice::question::{Asked, Closed, Question};
 use crate::notice::rows::{self, approvals, site};
 use crate::notice::{Decision, text};
@@ -118,12 +119,15 @@ impl Subject {
 
     /// SHA-256 of the text, hexadecimal.
     pub(super) fn sha256(&self) -> String {
-        text::hex(&self.text.sha256)
+        hex(&self.text.sha256)
     }
 
-    /// The path of the policy's page, or of one below it.
+    /// The path of the policy's page, or of one below it, in the language of the message.
     pub(super) fn path(&self, below: &str) -> String {
-        format!("{}/policies/{}{below}", self.prefix, self.policy.slug)
+        let (prefix, slug, language) = (&self.prefix, &self.policy.slug, &self.text.language);
+        let asked =
+            if *language == self.policy.language { String::new() } else { format!("?lang={language}") };
+        format!("{prefix}/policies/{slug}{below}{asked}")
     }
 }
 

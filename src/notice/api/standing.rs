@@ -1,0 +1,158 @@
+//! `/recipients/{id}/policies`: which version of each policy stands for a person.
+
+use axum::extract::State as Shared;
+use sea_orm::{ConnectionTrait, DbErr};
+use serde::Serialize;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app::App;
+use crate::clock::Timestamp;
+use crate::id::RecipientId;
+use crate::notice::evidence::hex;
+use crate::notice::rows::{approvals, site};
+use crate::notice::standing::{Because, Offered, Person, Rules, pending, stands};
+use crate::notice::{Decision, State, text};
+use crate::policy;
+use crate::policy::rows::Policy;
+use crate::recipient::rows::{Recipient, belongs, by_id};
+use crate::web::{Caller, Json, List, Paging, Path, Problem, Role};
+
+/// The route.
+pub(super) fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(list_recipient_policies))
+}
+
+/// Which version of a policy stands for a person.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+struct StandingPolicy {
+    /// The slug of the policy.
+    policy: String,
+    /// The slug of its brand.
+    brand: String,
+    /// What it is called.
+    title: String,
+    /// The number of the version that stands; null before the first one takes effect.
+    version: Option<i64>,
+    /// Since when it stands for this person.
+    since: Option<Timestamp>,
+    /// Why it stands, or why no later one does.
+    because: Because,
+    /// Whether the account is to be seen to, since the person was asked to approve and did not answer.
+    flagged: bool,
+    /// SHA-256 of its text in the policy's own language, hexadecimal.
+    sha256: Option<String>,
+    /// The version that takes effect next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pending: Option<PendingVersion>,
+}
+
+/// A version that does not hold yet.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+struct PendingVersion {
+    /// Its number.
+    version: i64,
+    /// From when it holds.
+    effective_at: Timestamp,
+    /// What the person answered so far; null: nothing.
+    answer: Option<Decision>,
+}
+
+/// Which version of each policy stands for a person, since when and why
+///
+/// Of the policies of the brands that the person belongs to and the key sees, by slug. Silence is never consent: a version
+/// that needs approval stands for who approved it, accepted it at sign-up or joined under it, and no later version brings
+/// it in. Whether a version stands for who could not be told of it is the policy's `on_untold`.
+#[utoipa::path(get, path = "/recipients/{id}/policies", tag = "notices",
+    params(("id" = RecipientId, Path, description = "The recipient"), Paging),
+    responses(
+        (status = 200, description = "A page of policies", body = List<StandingPolicy>),
+        (status = 404, description = "There is no such recipient", body = Problem),
+    ))]
+async fn list_recipient_policies(
+    Shared(app): Shared<App>,
+    caller: Caller,
+    Path(id): Path<RecipientId>,
+    paging: Paging,
+) -> Result<Json<List<StandingPolicy>>, Problem> {
+    caller.must_be(&[Role::Accounts, Role::Operator, Role::Auditor])?;
+    let on = app.db.reads();
+    let person = by_id(on, id).await?.ok_or_else(|| Problem::not_found("recipient"))?;
+    if let Some(own) = caller.brand
+        && !belongs(on, &person, own).await?
+    {
+        return Err(Problem::not_found("recipient"));
+    }
+    let after: Option<String> = paging.after_key()?;
+    let found = site::policies_for(on, &person, caller.brand, after.as_deref(), paging.fetch()).await?;
+    let key = |(policy, _): &(Policy, String)| policy.slug.clone();
+    let List { items, next } = List::page(found, &paging, key, |found| found);
+    let now = app.db.read_clock(on).await?;
+    let mut standing = Vec::with_capacity(items.len());
+    for (policy, brand) in items {
+        standing.push(of_policy(on, policy, brand, &person, now).await?);
+    }
+    Ok(Json(List { items: standing, next }))
+}
+
+async fn of_policy(
+    on: &impl ConnectionTrait,
+    policy: Policy,
+    brand: String,
+    recipient: &Recipient,
+    now: Timestamp,
+) -> Result<StandingPolicy, DbErr> {
+    let concerns = approvals::concerns(on, policy.id, recipient.id).await?;
+    let versions = policy::rows::versions(on, policy.id).await?;
+    let published = versions.iter().filter(|version| version.state == policy::State::Published);
+    let offered: Vec<Offered> = published
+        .filter_map(|version| {
+            let concern = concerns.get(&version.id);
+            if concern.is_some_and(|concern| concern.state == State::Withdrawn) {
+                return None;
+            }
+            let told = |concern: &approvals::Concern| match (concern.mailed_at, concern.told_at) {
+                (Some(mailed), Some(told)) => Some(mailed.min(told)),
+                (mailed, told) => mailed.or(told),
+            };
+            Some(Offered {
+                number: version.number,
+                change: version.change,
+                approval: version.approval,
+                effective_at: concern
+                    .map(|concern| concern.effective_at)
+                    .or(version.effective_at)
+                    .or(version.published_at)?,
+                told_at: concern.and_then(told),
+                answer: concern.and_then(|concern| concern.decision),
+            })
+        })
+        .collect();
+    let rules = Rules { on_silence: policy.on_silence, on_untold: policy.on_untold };
+    let accepted = recipient.policies.get(&policy.slug).and_then(serde_json::Value::as_i64);
+    let person = Person { created_at: recipient.created_at, accepted };
+    let standing = stands(rules, person, &offered, now);
+    let version = versions.iter().find(|version| Some(version.number) == standing.version);
+    let sha256 = match version {
+        Some(version) => {
+            let texts = site::texts(on, &[version.id]).await?;
+            text::pick(&texts, |text| &text.language, "", &policy.language).map(|text| hex(&text.sha256))
+        }
+        None => None,
+    };
+    Ok(StandingPolicy {
+        policy: policy.slug,
+        brand,
+        title: policy.title,
+        version: standing.version,
+        since: standing.since,
+        because: standing.because,
+        flagged: standing.flagged,
+        sha256,
+        pending: pending(&offered, now).map(|next| PendingVersion {
+            version: next.number,
+            effective_at: next.effective_at,
+            answer: next.answer,
+        }),
+    })
+}
