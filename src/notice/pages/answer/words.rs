@@ -54,7 +54,7 @@ pub(super) fn data(subject: &Subject, saved: bool, unclear: bool, flights: usize
         "language": subject.text.language,
         "buttons": buttons,
         "links": links(subject),
-        "flights": flights,
+        "in_flight": flights,
     })
 }
 
