@@ -21,6 +21,7 @@ use crate::telemetry;
 mod api_key;
 mod campaign;
 mod demo;
+mod evidence;
 mod explain;
 mod import;
 mod key;
@@ -70,6 +71,7 @@ enum Command {
     Campaign(campaign::Campaign),
     OptOut(opt_out::OptOut),
     Explain(explain::Explain),
+    Evidence(evidence::Evidence),
     Key(key::Key),
     ApiKey(api_key::ApiKey),
 }
@@ -199,6 +201,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Campaign(command) => block_on(command.run(&context)),
         Command::OptOut(command) => block_on(command.run(&context)),
         Command::Explain(command) => block_on(command.run(&context)),
+        Command::Evidence(command) => block_on(command.run(&context)),
         Command::Key(command) => command.run(&context),
         Command::ApiKey(command) => block_on(command.run(&context)),
     }

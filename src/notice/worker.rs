@@ -38,13 +38,13 @@ pub async fn step(app: &App) -> Result<bool, DbErr> {
 }
 
 /// Puts some of what was sent, or was not, into evidence: a bounded step of every round of which something is due,
-/// closed or not. Says whether there was any.
+/// closed or not. Says whether there may be more to do at once; what ends one by one is recorded by and by.
 async fn record_ended(app: &App) -> Result<bool, DbErr> {
     let (mut done, mut last) = (false, None);
     while let Some(round) = rows::due(app.db.reads(), last).await? {
         last = Some(round);
         match record_some(app, round).await {
-            Ok(recorded) => done |= recorded > 0,
+            Ok(recorded) => done |= recorded == rows::RECORDED_AT_ONCE,
             Err(error) => {
                 tracing::error!(%round, %error, "evidence cannot be added; try `tidings evidence verify`");
             }

@@ -1,6 +1,7 @@
 //! `/notices`: how far they have come, and what an administrator changes about them.
 
 mod change;
+mod evidence;
 mod people;
 mod standing;
 
@@ -31,6 +32,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(people::list_unreachable))
         .routes(routes!(people::told_otherwise))
         .merge(standing::router())
+        .merge(evidence::router())
 }
 
 /// A notice: who was told of a change, and by when the others will be.

@@ -27,7 +27,10 @@ use crate::id::{
 };
 
 pub use change::{correct, postpone, withdraw};
-pub use evidence::{NewEntry, append, append_many, due, entries, head, published, record_deliveries};
+pub use evidence::{
+    NewEntry, RECORDED_AT_ONCE, Reading, Unfit, append, append_many, by_person, due, entries, head, published,
+    record_deliveries, verify, verify_texts,
+};
 pub use open::open;
 pub use pace::{Beat, keep_pace, outlook};
 pub use people::{ToldFailure, UNREACHED_HEADER, Unreached, tell_otherwise, unreached, unreached_as_csv};

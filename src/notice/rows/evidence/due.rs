@@ -21,8 +21,8 @@ use crate::notice::evidence::{Kind, hex, masked};
 use crate::notice::rows::{Round, find, texts};
 use crate::{policy, recipient};
 
-/// Deliveries recorded in one transaction.
-const STEP: u64 = 500;
+/// Deliveries recorded in one transaction at most.
+pub const RECORDED_AT_ONCE: u64 = 500;
 
 #[derive(FromQueryResult)]
 struct Due {
@@ -54,7 +54,7 @@ pub async fn record_deliveries(txn: &Write, db: &Db, round: &Round) -> Result<u6
     let lock = if db.backend() == DbBackend::Postgres { " FOR UPDATE SKIP LOCKED" } else { "" };
     let sql = format!(
         "DELETE FROM evidence_due WHERE mailing_id = $1 AND delivery_id IN (SELECT delivery_id FROM evidence_due \
-         WHERE mailing_id = $1 ORDER BY delivery_id LIMIT {STEP}{lock}) RETURNING delivery_id"
+         WHERE mailing_id = $1 ORDER BY delivery_id LIMIT {RECORDED_AT_ONCE}{lock}) RETURNING delivery_id"
     );
     let statement = Statement::from_sql_and_values(db.backend(), sql, [round.id.0.into()]);
     let ended = Ended::find_by_statement(statement).all(&**txn).await?;

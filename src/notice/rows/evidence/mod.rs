@@ -4,6 +4,7 @@
 //! other lock, and commit soon. An append that does not follow the head fails, and nothing mends a chain.
 
 mod due;
+mod look;
 mod published;
 
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, FromQueryResult, Statement, Value};
@@ -15,7 +16,8 @@ use crate::db::{Db, Kind as Column, List, Write};
 use crate::id::NoticeId;
 use crate::notice::evidence::{Entry, Head, Kind};
 
-pub use due::{due, record_deliveries};
+pub use due::{RECORDED_AT_ONCE, due, record_deliveries};
+pub use look::{Reading, Unfit, by_person, verify, verify_texts};
 pub use published::published;
 
 /// What is to be appended.

@@ -1,0 +1,323 @@
+//! `tidings evidence`: the proof of a notice as one archive, and whether it is whole.
+
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::{CliError, Context, actor};
+use crate::access;
+use crate::address::EmailAddress;
+use crate::app::App;
+use crate::brand;
+use crate::delivery::rows::{Single, rehearse};
+use crate::id::{DeliveryId, NoticeId};
+use crate::link::KeyRing;
+use crate::message;
+use crate::notice::evidence::archive::{About, CHAIN, Manifest, README, Writer, text_file, verify};
+use crate::notice::evidence::body::Published;
+use crate::notice::evidence::summary::{Summary, page};
+use crate::notice::evidence::{Head, hex};
+use crate::notice::rows::{self, Notice, Reading};
+use crate::policy;
+
+/// Who the sample message is for: nobody.
+const SAMPLE: &str = "somebody@example.invalid";
+/// Notices looked at in one go.
+const PIECE: u64 = 100;
+
+/// Exports and verifies the proof of who was told what
+#[derive(Debug, Args)]
+pub(super) struct Evidence {
+    #[command(subcommand)]
+    command: EvidenceCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum EvidenceCommand {
+    Export(Export),
+    Verify(Verify),
+}
+
+/// Writes the proof of a notice as one archive
+///
+/// It holds the chain of evidence, the texts, a sample message and a summary in words, and names nobody. It is verified
+/// anywhere with `tidings evidence verify FILE`.
+#[derive(Debug, Args)]
+struct Export {
+    /// The notice
+    #[arg(long, value_name = "ID")]
+    notice: NoticeId,
+    /// Where to; a file that is there is left alone [default: evidence-POLICY-VERSION.tar.gz in this folder]
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Verifies the evidence of every notice in the database, or an archive
+///
+/// An archive is verified by itself, without settings and without a database. The exit status is 1 when something was
+/// changed, removed, inserted or moved, and the notice and the entry are named.
+#[derive(Debug, Args)]
+struct Verify {
+    /// An archive that `tidings evidence export` wrote
+    file: Option<PathBuf>,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Evidence {
+    pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
+        match self.command {
+            EvidenceCommand::Export(export) => export.run(context).await,
+            EvidenceCommand::Verify(Verify { file: Some(file), json }) => verify_file(context, &file, json),
+            EvidenceCommand::Verify(Verify { file: None, json }) => verify_all(context, json).await,
+        }
+    }
+}
+
+impl Export {
+    async fn run(self, context: &Context) -> Result<(), CliError> {
+        let app = context.app().await?;
+        let id = self.notice;
+        let notice = rows::find(app.db.reads(), id).await?.ok_or_else(|| {
+            CliError::Failed(format!("there is no notice {id}; GET /api/v1/notices lists those there are"))
+        })?;
+        let chain = Chain::read(&app, id).await?;
+        let default = || {
+            let Published { policy, version, .. } = &chain.published;
+            PathBuf::from(format!("evidence-{policy}-{}.tar.gz", version.number))
+        };
+        let output = self.output.unwrap_or_else(default);
+        if output.exists() {
+            let name = output.display();
+            return Err(CliError::Failed(format!("{name} is there already; name another file with --output")));
+        }
+        let manifest = write(&app, &notice, chain, &output).await?;
+        let txn = app.db.begin().await?;
+        let detail = json!({ "entries": manifest.head.seq, "head": manifest.head.hash });
+        access::rows::record(&*txn, &app.db, &actor(), "notice.evidence", &id.to_string(), detail).await?;
+        txn.commit().await?;
+        let file = output.display().to_string();
+        let words = format!(
+            "{file}: {} entries of notice {id}. The last one's hash is {}: write it down elsewhere, so that nothing can be \
+             made anew unnoticed.",
+            manifest.head.seq, manifest.head.hash
+        );
+        let result = json!({ "file": file, "notice": id, "head": manifest.head, "counts": manifest.counts });
+        context.out.result(self.json, &result, words);
+        Ok(())
+    }
+}
+
+/// The chain of a notice, found whole, in a file without a name.
+struct Chain {
+    lines: File,
+    octets: u64,
+    head: Head,
+    published: Published,
+    counts: Summary,
+}
+
+impl Chain {
+    async fn read(app: &App, notice: NoticeId) -> Result<Self, CliError> {
+        let mut lines = BufWriter::new(tempfile::tempfile()?);
+        let mut counts = Summary::default();
+        let mut reading = Reading::new(notice);
+        let mut octets = 0;
+        while let Some(piece) = reading.piece(app.db.reads()).await? {
+            for entry in piece {
+                counts.take(&entry);
+                let line = entry.to_line();
+                octets += line.len() as u64 + 1;
+                writeln!(lines, "{line}")?;
+            }
+        }
+        let (head, published) = reading.finish().map_err(|broken| {
+            CliError::Failed(format!("the evidence of notice {notice} breaks: {broken}; nothing was exported"))
+        })?;
+        let published = published.ok_or_else(|| {
+            CliError::Failed(format!("the evidence of notice {notice} does not say what was published"))
+        })?;
+        let mut lines = lines.into_inner().map_err(|error| CliError::failed(error.error()))?;
+        lines.seek(SeekFrom::Start(0))?;
+        Ok(Self { lines, octets, head, published, counts })
+    }
+}
+
+/// Writes the archive beside where it belongs, verifies it and puts it there.
+async fn write(app: &App, notice: &Notice, chain: Chain, output: &Path) -> Result<Manifest, CliError> {
+    let made_at = app.db.read_clock(app.db.reads()).await?;
+    let made_by = format!("Tidings {}", env!("CARGO_PKG_VERSION"));
+    let texts = texts(app, notice, &chain.published).await?;
+    let sample = sample(app, notice).await?;
+    let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let file = tempfile::NamedTempFile::new_in(folder)?;
+    let mut writer = Writer::new(BufWriter::new(file), made_at);
+    let summary = page(&seen(notice, &chain, &made_at.to_string(), &made_by)).map_err(CliError::Failed)?;
+    let mut add = |name: &str, octets: &[u8]| writer.add(name, octets.len() as u64, octets);
+    add("README.txt", README.as_bytes())?;
+    add("summary.html", summary.as_bytes())?;
+    for (name, text) in &texts {
+        add(name, text.as_bytes())?;
+    }
+    if let Some(sample) = &sample {
+        add("sample.eml", sample)?;
+    }
+    let Chain { lines, octets, head, published, counts } = chain;
+    writer.add(CHAIN, octets, BufReader::new(lines))?;
+    let about = About { notice: notice.id, published, made_at, made_by, head, counts };
+    let written = writer.finish(about)?.into_inner().map_err(|error| CliError::failed(error.error()))?;
+    written.as_file().sync_all()?;
+    let manifest = verify(BufReader::new(written.reopen()?)).map_err(CliError::failed)?;
+    written.persist_noclobber(output).map_err(|error| CliError::failed(error.error))?;
+    Ok(manifest)
+}
+
+/// The texts that the chain speaks of, by file.
+async fn texts(app: &App, notice: &Notice, published: &Published) -> Result<Vec<(String, String)>, CliError> {
+    let on = app.db.reads();
+    if let Err(unfit) = rows::verify_texts(on, notice.id, published).await? {
+        return Err(broken(notice.id, &unfit));
+    }
+    let mut found = Vec::new();
+    for version in std::iter::once(&published.version).chain(&published.before) {
+        let Some(stored) = policy::rows::version(on, notice.policy_id, version.number).await? else { continue };
+        for text in policy::rows::texts(on, stored.id).await? {
+            if version.texts.iter().any(|recorded| recorded.language == text.language) {
+                found.push((text_file(version.number, &text.language), text.body_markdown));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The first round's message as somebody made up would get it; none when its content is gone.
+async fn sample(app: &App, notice: &Notice) -> Result<Option<Vec<u8>>, CliError> {
+    let on = app.db.reads();
+    let policy = policy::rows::by_id(on, notice.policy_id).await?;
+    let brand = brand::rows::by_id(on, notice.brand_id).await?;
+    let round = rows::rounds(on, notice.id).await?.into_iter().next();
+    let (Some(policy), Some(brand), Some(round)) = (policy, brand, round) else { return Ok(None) };
+    let Some(topic) = brand::rows::topic_by_id(on, policy.topic_id).await? else { return Ok(None) };
+    let texts = rows::texts(on, round.id).await?;
+    let text = texts.iter().find(|text| text.language == policy.language).or(texts.first());
+    let Some(text) = text else { return Ok(None) };
+    let Some(frozen) = message::rows::load(on, text.content_id).await? else { return Ok(None) };
+    let keys = KeyRing::parse(&KeyRing::new_key()).map_err(CliError::failed)?;
+    let address = EmailAddress::parse(SAMPLE).map_err(CliError::failed)?;
+    let single = Single {
+        id: DeliveryId::new(),
+        brand: &brand,
+        topic: &topic,
+        content: text.content_id,
+        address: &address,
+        name: Some("Somebody"),
+        data: None,
+    };
+    let made = rehearse(on, app, &keys, &frozen, &single, Some(brand.id)).await;
+    Ok(Some(made.map_err(|error| CliError::Failed(format!("no sample message can be made: {error}")))?.bytes))
+}
+
+/// What the summary's page shows.
+fn seen(notice: &Notice, chain: &Chain, made_at: &str, made_by: &str) -> Value {
+    let Published { policy, title, brand_name, version, before, change, approval, .. } = &chain.published;
+    let versions: Vec<_> = std::iter::once(version).chain(before).collect();
+    let texts = versions.iter().flat_map(|version| {
+        let named = |text| (version.number, text);
+        version.texts.iter().map(named)
+    });
+    let texts: Vec<Value> = texts
+        .map(|(n, text)| json!({ "file": text_file(n, &text.language), "sha256": text.sha256 }))
+        .collect();
+    json!({
+        "policy": { "slug": policy, "title": title },
+        "brand": { "name": brand_name },
+        "version": version.number,
+        "before": before.as_ref().map(|before| before.number),
+        "change": change,
+        "approval": approval,
+        "effective_at": notice.effective_at,
+        "complete_by": notice.complete_by,
+        "state": notice.state,
+        "notice": notice.id,
+        "summaries": version.texts,
+        "counts": chain.counts,
+        "texts": texts,
+        "head": { "seq": chain.head.seq, "hash": hex(&chain.head.hash) },
+        "made_at": made_at,
+        "made_by": made_by,
+    })
+}
+
+fn broken(notice: NoticeId, unfit: &rows::Unfit) -> CliError {
+    CliError::Failed(format!("the evidence of notice {notice} breaks: {unfit}"))
+}
+
+fn verify_file(context: &Context, file: &Path, as_json: bool) -> Result<(), CliError> {
+    let name = file.display();
+    let opened = File::open(file);
+    let opened = opened.map_err(|error| CliError::Failed(format!("{name} cannot be read: {error}")))?;
+    match verify(BufReader::new(opened)) {
+        Ok(manifest) => {
+            let Manifest { notice, policy, version, head, .. } = &manifest;
+            let words = format!(
+                "Whole: {} entries of notice {notice}, version {version} of {:?}. The last one's hash is {}.",
+                head.seq, policy.title, head.hash
+            );
+            let result = json!({ "whole": true, "notice": notice, "policy": policy.slug, "version": version,
+                "head": head, "counts": manifest.counts });
+            context.out.result(as_json, &result, words);
+            Ok(())
+        }
+        Err(unsound) => {
+            if as_json {
+                context.out.json(&json!({ "whole": false, "because": unsound.to_string() }));
+            }
+            Err(CliError::Failed(format!("{name}: {unsound}")))
+        }
+    }
+}
+
+async fn verify_all(context: &Context, as_json: bool) -> Result<(), CliError> {
+    let app = context.app().await?;
+    let on = app.db.reads();
+    let (mut results, mut first, mut after) = (Vec::new(), None, None);
+    loop {
+        let notices = rows::list(on, None, None, after, PIECE).await?;
+        let Some(last) = notices.last() else { break };
+        after = Some(last.id);
+        for notice in notices {
+            let id = notice.id;
+            let (words, result) = match rows::verify(on, id).await? {
+                Ok(head) => {
+                    let hash = hex(&head.hash);
+                    let words =
+                        format!("Whole: {} entries of notice {id}. The last one's hash is {hash}.", head.seq);
+                    (words, json!({ "notice": id, "whole": true, "head": { "seq": head.seq, "hash": hash } }))
+                }
+                Err(unfit) => {
+                    let words = format!("Broken: notice {id}: {unfit}.");
+                    first.get_or_insert_with(|| broken(id, &unfit));
+                    (words, json!({ "notice": id, "whole": false, "because": unfit.to_string() }))
+                }
+            };
+            if as_json {
+                results.push(result);
+            } else {
+                context.out.line(words);
+            }
+        }
+    }
+    if as_json {
+        context.out.json(&json!({ "whole": first.is_none(), "notices": results }));
+    } else if after.is_none() {
+        context.out.line("There is no notice yet.");
+    }
+    first.map_or(Ok(()), Err)
+}
