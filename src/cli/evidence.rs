@@ -96,7 +96,9 @@ impl Export {
         let output = self.output.unwrap_or_else(default);
         if output.exists() {
             let name = output.display();
-            return Err(CliError::Failed(format!("{name} is there already; name another file with --output")));
+            return Err(CliError::Failed(format!(
+                "{name} is there already; name another file with --output"
+            )));
         }
         let manifest = write(&app, &notice, chain, &output).await?;
         let txn = app.db.begin().await?;
@@ -139,7 +141,9 @@ impl Chain {
             }
         }
         let (head, published) = reading.finish().map_err(|broken| {
-            CliError::Failed(format!("the evidence of notice {notice} breaks: {broken}; nothing was exported"))
+            CliError::Failed(format!(
+                "the evidence of notice {notice} breaks: {broken}; nothing was exported"
+            ))
         })?;
         let published = published.ok_or_else(|| {
             CliError::Failed(format!("the evidence of notice {notice} does not say what was published"))
@@ -187,7 +191,9 @@ async fn texts(app: &App, notice: &Notice, published: &Published) -> Result<Vec<
     }
     let mut found = Vec::new();
     for version in std::iter::once(&published.version).chain(&published.before) {
-        let Some(stored) = policy::rows::version(on, notice.policy_id, version.number).await? else { continue };
+        let Some(stored) = policy::rows::version(on, notice.policy_id, version.number).await? else {
+            continue;
+        };
         for text in policy::rows::texts(on, stored.id).await? {
             if version.texts.iter().any(|recorded| recorded.language == text.language) {
                 found.push((text_file(version.number, &text.language), text.body_markdown));

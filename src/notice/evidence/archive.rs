@@ -144,7 +144,10 @@ impl<W: Write> Writer<W> {
         let mut from = Summing { from: from.take(octets), sum: Sha256::new(), octets: 0 };
         self.tar.append_data(&mut header, name, &mut from)?;
         if from.octets != octets {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("{name} is shorter than it was")));
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                format!("{name} is shorter than it was"),
+            ));
         }
         let sha256 = hex(&from.sum.finalize());
         self.files.insert(name.to_owned(), Sum { octets, sha256 });
@@ -269,6 +272,8 @@ pub fn verify(archive: impl Read) -> Result<Manifest, Unsound> {
         io::copy(&mut file, &mut io::sink())?;
         read.files.insert(name, Sum { octets: file.octets, sha256: hex(&file.sum.finalize()) });
     }
+    // To the end of the compressed data, which has a sum of its own.
+    io::copy(&mut tar.into_inner(), &mut io::sink())?;
     read.judge()
 }
 
@@ -372,10 +377,7 @@ fn texts_fit(version: &Version, files: &BTreeMap<String, Sum>) -> Result<(), Str
 }
 
 /// Otherwise the first file that is not as the manifest says, and what is wrong.
-fn files_fit(
-    manifest: &Manifest,
-    files: &BTreeMap<String, Sum>,
-) -> Result<(), (String, &'static str)> {
+fn files_fit(manifest: &Manifest, files: &BTreeMap<String, Sum>) -> Result<(), (String, &'static str)> {
     for (name, sum) in &manifest.files {
         match files.get(name) {
             None => return Err((name.clone(), "is missing")),

@@ -113,7 +113,12 @@ impl Summary {
                 self.act(entry.at, what, by, reason);
             }
             Kind::Late => {
-                self.act(entry.at, "It became known that not everyone would be told in time".into(), None, None);
+                self.act(
+                    entry.at,
+                    "It became known that not everyone would be told in time".into(),
+                    None,
+                    None,
+                );
             }
             Kind::InEffect => self.act(entry.at, "The change took effect".into(), None, None),
         }

@@ -28,8 +28,8 @@ use crate::id::{
 
 pub use change::{correct, postpone, withdraw};
 pub use evidence::{
-    NewEntry, RECORDED_AT_ONCE, Reading, Unfit, append, append_many, by_person, due, entries, head, published,
-    record_deliveries, verify, verify_texts,
+    NewEntry, RECORDED_AT_ONCE, Reading, Unfit, append, append_many, by_person, due, entries, head,
+    published, record_deliveries, verify, verify_texts,
 };
 pub use open::open;
 pub use pace::{Beat, keep_pace, outlook};

@@ -147,7 +147,10 @@ fn a_text_is_the_one_that_was_published() {
     let (notice, files) = files();
     for told in [false, true] {
         let edited = changed(&files, "texts/2.de-CH.md", "Neu", "Alt", told);
-        says(&edited, &format!("notice {notice} breaks: texts/2.de-CH.md is not the text that entry 1 names"));
+        says(
+            &edited,
+            &format!("notice {notice} breaks: texts/2.de-CH.md is not the text that entry 1 names"),
+        );
     }
     let gone: Files = files.into_iter().filter(|file| file.0 != "texts/1.en.md").collect();
     says(&gone, "texts/1.en.md is not the text");
@@ -156,7 +159,10 @@ fn a_text_is_the_one_that_was_published() {
 #[test]
 fn every_other_file_is_what_the_manifest_says() {
     let (_, files) = files();
-    says(&changed(&files, "README.txt", "EVIDENCE", "evidence", false), "README.txt is not what the manifest");
+    says(
+        &changed(&files, "README.txt", "EVIDENCE", "evidence", false),
+        "README.txt is not what the manifest",
+    );
     let mut more = files.clone();
     more.push(("sample.eml".into(), b"x".to_vec()));
     says(&more, "sample.eml is not in the manifest");
@@ -188,6 +194,7 @@ fn what_is_no_archive_is_an_error_and_no_panic() {
 
 #[test]
 fn the_summary_escapes_what_it_shows() {
-    let shown = super::super::summary::page(&serde_json::json!({ "policy": { "title": "<script>" } })).unwrap();
+    let shown =
+        super::super::summary::page(&serde_json::json!({ "policy": { "title": "<script>" } })).unwrap();
     assert!(shown.contains("&lt;script&gt;") && !shown.contains("<script>"));
 }
