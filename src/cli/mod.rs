@@ -26,6 +26,7 @@ mod explain;
 mod import;
 mod key;
 mod migrate;
+mod notice;
 mod opt_out;
 mod out;
 mod serve;
@@ -69,6 +70,8 @@ enum Command {
     Migrate(migrate::Migrate),
     Import(import::Import),
     Campaign(campaign::Campaign),
+    #[command(name = "notice")]
+    Notice(notice::Notices),
     OptOut(opt_out::OptOut),
     Explain(explain::Explain),
     Evidence(evidence::Evidence),
@@ -199,6 +202,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Migrate(command) => block_on(command.run(&context)),
         Command::Import(command) => block_on(command.run(&context)),
         Command::Campaign(command) => block_on(command.run(&context)),
+        Command::Notice(command) => block_on(command.run(&context)),
         Command::OptOut(command) => block_on(command.run(&context)),
         Command::Explain(command) => block_on(command.run(&context)),
         Command::Evidence(command) => block_on(command.run(&context)),

@@ -93,6 +93,11 @@ pub async fn watch(app: &App) -> Result<(), DbErr> {
         record(&*txn, &app.db, "worker", action, &notice.to_string(), detail).await?;
         txn.commit().await?;
     }
+    match rows::remind(app).await {
+        Ok(_) => {}
+        Err(NoticeError::Db(error)) => return Err(error),
+        Err(error) => tracing::error!(%error, "people cannot be reminded of what is in force"),
+    }
     metrics::gauge!("tidings_notices_late").set(rows::late(app.db.reads()).await? as f64);
     Ok(())
 }

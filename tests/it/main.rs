@@ -34,6 +34,7 @@ mod mailbox;
 mod message;
 mod messages;
 mod metrics;
+mod notices;
 mod opt_outs;
 mod outage;
 mod plans;

@@ -6,12 +6,12 @@ use axum::extract::State as Shared;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{View, seen, view};
+use super::seen;
 use crate::access::rows::record;
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::id::NoticeId;
-use crate::notice::rows;
+use crate::notice::rows::{self, View, view};
 use crate::web::{Caller, FieldError, Json, Path, Problem, check};
 
 /// Longest reason in characters.

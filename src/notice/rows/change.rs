@@ -6,13 +6,14 @@ use sea_orm::entity::prelude::*;
 use sea_orm::{ActiveValue, IntoActiveModel};
 
 use super::open::{Telling, begin_round};
-use super::{Notice, locked, notice, round};
+use super::{Notice, evidence, locked, notice, round};
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::db::Write;
 use crate::id::NoticeId;
 use crate::message;
 use crate::notice::clock::complete_by;
+use crate::notice::evidence::{Kind, body};
 use crate::notice::{NoticeError, RoundKind, RoundState, State};
 use crate::policy;
 use crate::policy::rows::{Policy, Version};
@@ -40,6 +41,7 @@ pub async fn correct(
     let mut told = said(txn, &notice).await?;
     told.extend(summaries);
     stop_rounds(txn, &notice).await?;
+    changed(txn, app, Kind::Corrected, &notice, reason, actor).await?;
     let telling = Telling { kind: RoundKind::Correction, reason: Some(reason), summaries: told, actor };
     begin_round(txn, app, &notice, &policy, &version, telling).await?;
     txn.tell();
@@ -82,6 +84,7 @@ pub async fn postpone(
     row.late_since = ActiveValue::Set(None);
     let notice = notice::Entity::update(row).exec(&**txn).await?;
     stop_rounds(txn, &notice).await?;
+    changed(txn, app, Kind::Postponed, &notice, reason, actor).await?;
     let telling = Telling {
         kind: RoundKind::Postponement,
         reason: Some(reason),
@@ -114,6 +117,7 @@ pub async fn withdraw(
     row.state = ActiveValue::Set(State::Withdrawn);
     row.late_since = ActiveValue::Set(None);
     let notice = notice::Entity::update(row).exec(&**txn).await?;
+    changed(txn, app, Kind::Withdrawn, &notice, reason, actor).await?;
     if tell {
         let telling = Telling {
             kind: RoundKind::Withdrawal,
@@ -125,6 +129,25 @@ pub async fn withdraw(
     }
     txn.tell();
     Ok(notice)
+}
+
+/// Puts into evidence what was changed.
+async fn changed(
+    txn: &Write,
+    app: &App,
+    kind: Kind,
+    notice: &Notice,
+    reason: &str,
+    actor: &str,
+) -> Result<(), DbErr> {
+    let stands = notice.state == State::Running;
+    let body = body::Changed {
+        reason: Some(reason.to_owned()),
+        effective_at: stands.then_some(notice.effective_at),
+        complete_by: stands.then_some(notice.complete_by),
+        by: actor.to_owned(),
+    };
+    evidence::append(txn, &app.db, notice.id, kind, None, &body).await
 }
 
 /// What people were told last, by language.

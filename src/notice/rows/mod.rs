@@ -9,6 +9,8 @@ mod evidence;
 mod open;
 mod pace;
 mod people;
+mod reminders;
+mod shown;
 pub mod site;
 mod steps;
 mod view;
@@ -34,6 +36,8 @@ pub use evidence::{
 pub use open::open;
 pub use pace::{Beat, keep_pace, outlook};
 pub use people::{ToldFailure, UNREACHED_HEADER, Unreached, tell_otherwise, unreached, unreached_as_csv};
+pub use reminders::remind;
+pub use shown::{RoundView, View, view};
 pub(super) use steps::{Work, act, waiting};
 pub use view::{Answers, Forecast, Told, counts, counts_of_round, forecast};
 

@@ -6,7 +6,7 @@ use sea_orm::ActiveValue::Set;
 use sea_orm::DbErr;
 use sea_orm::entity::prelude::*;
 
-use super::{Notice, Round, notice, of_version, round, round_text};
+use super::{Notice, Round, evidence, notice, of_version, round, round_text};
 use crate::app::App;
 use crate::brand::{self, Brand, Topic};
 use crate::clock::Timestamp;
@@ -14,6 +14,7 @@ use crate::db::Write;
 use crate::id::{ContentId, MailingId, NoticeId};
 use crate::message::rows::{Apart, FreezeError, Source, freeze_apart};
 use crate::notice::clock::complete_by;
+use crate::notice::evidence::{Kind, body};
 use crate::notice::message::{HTML, NAME, SUBJECT, Said, TEXT};
 use crate::notice::{NoticeError, RoundKind, RoundState, State};
 use crate::policy::rows::{Policy, Text, Version};
@@ -51,6 +52,7 @@ pub async fn open(
     let effective_at = version.effective_at.unwrap_or(now);
     let made = insert(txn, policy, version, effective_at, State::Running, now, actor).await?;
     super::published(txn, &app.db, &made, policy, version).await?;
+    evidence::published(txn, &app.db, &made, policy, version).await?;
     let telling = Telling { kind: RoundKind::Change, reason: None, summaries: BTreeMap::new(), actor };
     begin_round(txn, app, &made, policy, version, telling).await?;
     txn.tell();
@@ -119,7 +121,9 @@ pub(super) async fn begin_round(
     };
     let topic = brand::rows::topic_by_id(&**txn, topic).await?;
     let topic = topic.ok_or_else(|| DbErr::RecordNotFound("the topic of a policy's notices".into()))?;
+    let mut languages = Vec::new();
     for text in policy::rows::texts(&**txn, version.id).await? {
+        languages.push(text.language.clone());
         let summary = telling.summaries.get(&text.language).unwrap_or(&text.summary);
         let content = ContentId::new();
         let apart = Apart {
@@ -142,6 +146,15 @@ pub(super) async fn begin_round(
         };
         round_text::Entity::insert(row).exec_without_returning(&**txn).await?;
     }
+    let told = body::Round {
+        round: made.id,
+        number,
+        kind: made.kind,
+        reason: made.reason.clone(),
+        languages,
+        by: made.created_by.clone(),
+    };
+    evidence::append(txn, &app.db, notice.id, Kind::Round, None, &told).await?;
     Ok(made)
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sea_orm::entity::prelude::*;
 use sea_orm::{ActiveValue, ConnectionTrait, FromQueryResult, IntoActiveModel, QueryOrder, Statement, Value};
 
-use super::{Notice, counts, notice, telling_round, texts};
+use super::{Notice, counts, evidence, notice, telling_round, texts};
 use crate::app::App;
 use crate::clock::{Timestamp, micros};
 use crate::config::Limited;
@@ -13,6 +13,7 @@ use crate::db::{Db, Write};
 use crate::delivery;
 use crate::id::NoticeId;
 use crate::notice::clock::{Outlook, Sample, measured};
+use crate::notice::evidence::{Kind, body};
 use crate::notice::{RoundState, State};
 use crate::policy;
 use crate::recipient::rows::{Accounts, Span, count_accounts};
@@ -84,6 +85,10 @@ async fn judge(txn: &Write, app: &App, notice: Notice, now: Timestamp) -> Result
     let mut row = notice.into_active_model();
     row.late_since = ActiveValue::Set(late.then_some(now));
     notice::Entity::update(row).exec(&**txn).await?;
+    if late {
+        let body = body::Late { complete_by: beat.complete_by, projected_end };
+        evidence::append(txn, &app.db, beat.notice, Kind::Late, None, &body).await?;
+    }
     Ok(Some(beat))
 }
 

@@ -4,12 +4,14 @@ use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, Statement, Value};
 
-use super::{Notice, telling_round, told};
+use super::{Notice, evidence, telling_round, told};
+use crate::address::AddressHash;
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::db::Write;
 use crate::id::{DeliveryId, NoticeId, RecipientId};
 use crate::notice::ToldBy;
+use crate::notice::evidence::{Kind, body};
 
 /// Somebody who could not be told by mail.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,13 +113,12 @@ pub async fn tell_otherwise(
     actor: &str,
 ) -> Result<bool, ToldFailure> {
     let Some(round) = telling_round(&**txn, id).await? else { return Err(ToldFailure::NotAddressed) };
-    let sql = "SELECT 1 AS one FROM deliveries WHERE mailing_id = $1 AND recipient_id = $2 \
+    let sql = "SELECT address_hash FROM deliveries WHERE mailing_id = $1 AND recipient_id = $2 \
         AND unsent IN ('suppressed', 'failed', 'unknown', 'expired')";
     let values: [Value; 2] = [round.id.0.into(), recipient.0.into()];
     let statement = Statement::from_sql_and_values(app.db.backend(), sql, values);
-    if txn.query_one_raw(statement).await?.is_none() {
-        return Err(ToldFailure::NotAddressed);
-    }
+    let Some(row) = txn.query_one_raw(statement).await? else { return Err(ToldFailure::NotAddressed) };
+    let person = AddressHash(row.try_get("", "address_hash")?);
     let now = app.db.read_clock(&**txn).await?;
     let row = told::Model {
         notice_id: id,
@@ -133,6 +134,11 @@ pub async fn tell_otherwise(
         .on_conflict(once)
         .exec_without_returning(&**txn)
         .await?;
+    if made == 1 {
+        let body =
+            body::Told { recipient, told_by: by, has_note: note.is_some(), recorded_by: actor.to_owned() };
+        evidence::append(txn, &app.db, id, Kind::Told, Some(&person), &body).await?;
+    }
     Ok(made == 1)
 }
 

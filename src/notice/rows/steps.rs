@@ -9,12 +9,13 @@ use sea_orm::{ActiveValue, ConnectionTrait, DbBackend, IntoActiveModel, QueryOrd
 
 use super::open::{Telling as Next, begin_round};
 use super::walk::{Telling, anybody_changed};
-use super::{Notice, Round, notice, round, rounds, texts};
+use super::{Notice, Round, evidence, notice, round, rounds, texts};
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::db::{Db, Write};
 use crate::delivery;
 use crate::id::NoticeId;
+use crate::notice::evidence::{Kind, body};
 use crate::notice::{NoticeError, RoundKind, RoundState, State};
 use crate::policy::rows::{Policy, Version};
 use crate::policy::{self, Approval};
@@ -110,11 +111,11 @@ pub(in crate::notice) async fn act(txn: &Write, app: &App, id: NoticeId) -> Resu
     let now = app.db.read_clock(&**txn).await?;
     let all = rounds(&**txn, id).await?;
     if notice.state == State::Running && notice.effective_at <= now {
-        take_effect(txn, notice, &all).await?;
+        take_effect(txn, app, notice, &all).await?;
         return Ok(Work::Done);
     }
     if notice.state != State::Running && all.iter().all(|round| round.state == RoundState::Closed) {
-        return close(txn, notice, now).await;
+        return close(txn, notice, &all, now).await;
     }
     if let Some(reminder) = reminder_due(&**txn, &notice, &all, now).await? {
         tracing::info!(notice = %id, days_before = reminder, "asking those who have not answered");
@@ -232,17 +233,18 @@ async fn sweep(txn: &Write, app: &App, telling: &Telling, now: Timestamp) -> Res
 }
 
 /// The change takes effect: everyone is looked at once more, whoever joined before it.
-async fn take_effect(txn: &Write, notice: Notice, all: &[Round]) -> Result<(), DbErr> {
+async fn take_effect(txn: &Write, app: &App, notice: Notice, all: &[Round]) -> Result<(), DbErr> {
     for round in all.iter().filter(|round| matches!(round.state, RoundState::Open | RoundState::Walking)) {
         let mut row = round.clone().into_active_model();
         row.state = ActiveValue::Set(RoundState::Walking);
         row.walk_after = ActiveValue::Set(None);
         round::Entity::update(row).exec(&**txn).await?;
     }
+    let (id, body) = (notice.id, body::InEffect { effective_at: notice.effective_at });
     let mut row = notice.into_active_model();
     row.state = ActiveValue::Set(State::InEffect);
     notice::Entity::update(row).exec(&**txn).await?;
-    Ok(())
+    evidence::append(txn, &app.db, id, Kind::InEffect, None, &body).await
 }
 
 /// Cancels what waits, and closes once nothing is under way any more.
@@ -270,7 +272,13 @@ async fn close_when_settled(txn: &Write, round: &Round, now: Timestamp) -> Resul
     Ok(Work::Done)
 }
 
-async fn close(txn: &Write, notice: Notice, now: Timestamp) -> Result<Work, NoticeError> {
+/// Nothing is left to do once everything is in evidence.
+async fn close(txn: &Write, notice: Notice, all: &[Round], now: Timestamp) -> Result<Work, NoticeError> {
+    for round in all {
+        if evidence::is_due(&**txn, round.id).await? {
+            return Ok(Work::None);
+        }
+    }
     let mut row = notice.into_active_model();
     row.closed_at = ActiveValue::Set(Some(now));
     notice::Entity::update(row).exec(&**txn).await?;

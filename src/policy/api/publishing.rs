@@ -10,9 +10,7 @@ use super::versions::{VersionView, view};
 use crate::access;
 use crate::app::App;
 use crate::brand::Brand;
-use crate::clock::Timestamp;
 use crate::db::Write;
-use crate::id::NoticeId;
 use crate::notice;
 use crate::policy::rows::{self, Policy, Published};
 use crate::web::{Caller, Json, OptionalJson, Path, Problem};
@@ -33,20 +31,7 @@ pub(super) struct PublishedView {
     /// The version.
     version: VersionView,
     /// What tells people of it; null for a first version, for a minor change, and as long as it waits to be released.
-    notice: Option<OpenedNotice>,
-}
-
-/// What tells people of a version.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct OpenedNotice {
-    /// Its id.
-    id: NoticeId,
-    /// How far it has come.
-    state: notice::State,
-    /// From when the version holds.
-    effective_at: Timestamp,
-    /// By when everyone is to be told.
-    complete_by: Timestamp,
+    notice: Option<notice::rows::View>,
 }
 
 /// Publish a version.
@@ -115,15 +100,13 @@ async fn finish(
         true => Some(notice::rows::open(&txn, app, policy, &version, &caller.actor).await?),
         false => notice::rows::of_version(&*txn, version.id).await?,
     };
-    let notice = notice.map(|notice| OpenedNotice {
-        id: notice.id,
-        state: notice.state,
-        effective_at: notice.effective_at,
-        complete_by: notice.complete_by,
-    });
+    let notice = match notice {
+        Some(notice) => Some(notice::rows::view(&*txn, app, &notice).await?),
+        None => None,
+    };
     let subject = format!("policy:{}/{}", policy.slug, version.number);
     let (version, _) = view(&*txn, app, brand, policy, version).await?;
-    let detail = json!({ "version": version, "notice": notice });
+    let detail = json!({ "version": version, "notice": notice.as_ref().map(|notice| notice.id) });
     access::rows::record(&*txn, &app.db, &caller.actor, action, &subject, detail).await?;
     txn.commit().await?;
     Ok(Json(PublishedView { version, notice }))

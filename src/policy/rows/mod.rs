@@ -259,3 +259,12 @@ pub async fn withdraw(txn: &Write, version: VersionId, now: Timestamp) -> Result
         .await?;
     Ok(())
 }
+
+/// The policies of whose texts in force people are reminded.
+///
+/// # Errors
+/// The database's own.
+pub async fn with_reminders(on: &impl ConnectionTrait) -> Result<Vec<Policy>, DbErr> {
+    let found = policy::Entity::find().filter(policy::Column::ReminderMonths.is_not_null());
+    found.order_by_asc(policy::Column::Slug).all(on).await
+}

@@ -153,6 +153,53 @@ impl Tidings {
         self.template("hello").await;
     }
 
+    /// The policy `privacy` of the brand `acme`, with these settings besides, and its first version in force.
+    pub(crate) async fn policy(&self, mut settings: Value) {
+        settings["brand"] = json!("acme");
+        settings["title"] = json!("Privacy policy");
+        self.put("/policies/privacy", settings).await.ok();
+        let baseline = json!({
+            "body_markdown": "# What we keep\n\nYour address.\n\nNothing else.\n", "change": "minor",
+            "summary": "The first text.",
+        });
+        let version = self.post("/policies/privacy/versions", baseline).await.ok();
+        self.post_empty(&format!("/policies/privacy/versions/{}/publish", version["number"])).await.ok();
+    }
+
+    /// So many days from now, by the database's clock.
+    pub(crate) fn in_days(&self, days: u64) -> String {
+        self.clock().now().plus(Duration::from_secs(days * 24 * 3600)).to_string()
+    }
+
+    /// Publishes a version of the policy `privacy` that takes effect in 40 days, of this kind of change and with these
+    /// fields besides; gives the notice.
+    pub(crate) async fn announce(&self, change: &str, fields: Value) -> Value {
+        let mut version = json!({
+            "body_markdown": "# What we keep\n\nYour address and your name.\n\nNothing else.\n", "change": change,
+            "summary": "From now on we keep your name too.", "effective_at": self.in_days(40),
+        });
+        for (name, value) in fields.as_object().unwrap() {
+            version[name] = value.clone();
+        }
+        let made = self.post("/policies/privacy/versions", version).await.ok();
+        let published = format!("/policies/privacy/versions/{}/publish", made["number"]);
+        self.post_empty(&published).await.ok()["notice"].clone()
+    }
+
+    /// Waits until a notice is as `holds` says; gives it.
+    pub(crate) async fn notice_when(
+        &self,
+        what: &str,
+        notice: &str,
+        holds: impl Fn(&Value) -> bool,
+    ) -> Value {
+        eventually(&format!("a notice that {what}"), async || {
+            let notice = self.get(&format!("/notices/{notice}")).await.ok();
+            holds(&notice).then_some(notice)
+        })
+        .await
+    }
+
     /// A recipient; gives the id.
     pub(crate) async fn recipient(&self, email: &str) -> String {
         self.post("/recipients", json!({ "email": email, "name": "Someone" })).await.id()

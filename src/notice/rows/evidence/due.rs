@@ -41,6 +41,19 @@ pub async fn due(on: &impl ConnectionTrait, after: Option<MailingId>) -> Result<
     Ok(Due::find_by_statement(statement).one(on).await?.map(|due| due.mailing_id))
 }
 
+/// Whether anything of this round is due.
+///
+/// # Errors
+/// The database's own.
+pub(in crate::notice::rows) async fn is_due(
+    on: &impl ConnectionTrait,
+    round: MailingId,
+) -> Result<bool, DbErr> {
+    let sql = "SELECT mailing_id FROM evidence_due WHERE mailing_id = $1 LIMIT 1";
+    let statement = Statement::from_sql_and_values(on.get_database_backend(), sql, [round.0.into()]);
+    Ok(on.query_one_raw(statement).await?.is_some())
+}
+
 #[derive(FromQueryResult)]
 struct Ended {
     delivery_id: DeliveryId,

@@ -16,6 +16,7 @@ use crate::db::{Db, Kind as Column, List, Write};
 use crate::id::NoticeId;
 use crate::notice::evidence::{Entry, Head, Kind};
 
+pub(super) use due::is_due;
 pub use due::{RECORDED_AT_ONCE, due, record_deliveries};
 pub use look::{Reading, Unfit, by_person, verify, verify_texts};
 pub use published::published;

@@ -1,0 +1,333 @@
+//! `tidings notice publish`, `notice status`, `notice unreachable`: announcing a change of a policy.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use indicatif::ProgressBar;
+use serde_json::json;
+
+use super::out;
+use super::{CliError, Context, actor};
+use crate::access::rows::record;
+use crate::app::App;
+use crate::clock::Timestamp;
+use crate::delivery::rows::last_beat;
+use crate::id::{NoticeId, VersionId};
+use crate::notice::State;
+use crate::notice::rows::{self, Notice, UNREACHED_HEADER, View, view};
+use crate::policy::{self, Change, Draft, PolicyError};
+
+/// How often progress is looked at.
+const LOOK: Duration = Duration::from_millis(250);
+/// For how long a worker that was not heard of counts as alive.
+const ALIVE: Duration = Duration::from_secs(15);
+/// People read at once for a list.
+const PIECE: u64 = 1_000;
+
+/// Announce a change of a policy, and see who was told
+#[derive(Debug, Args)]
+pub(super) struct Notices {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Publish(Publish),
+    Status(Status),
+    Unreachable(Unreachable),
+}
+
+/// Publish a version of a policy; everyone whom it concerns is told
+///
+/// The first version of a policy is the baseline, of which nobody is told. A minor change shows on the policy's page and
+/// mails nobody.
+#[derive(Debug, Args)]
+struct Publish {
+    /// The policy, by its slug; it was made with PUT /api/v1/policies/{policy}
+    #[arg(long, value_name = "POLICY")]
+    policy: String,
+    /// The whole text as it is to be, Markdown
+    #[arg(long, value_name = "FILE")]
+    file: PathBuf,
+    /// minor, material, adverse or new_use
+    #[arg(long, value_name = "KIND")]
+    change: Change,
+    /// From when it holds, such as 2027-01-31T00:00:00Z; the first version may leave it out
+    #[arg(long, value_name = "TIME")]
+    effective: Option<Timestamp>,
+    /// What changes and what it means, in plain words
+    #[arg(long, value_name = "TEXT")]
+    summary: String,
+    /// For new_use: the topic, by its slug, that stands for the new use and that people can refuse
+    #[arg(long, value_name = "TOPIC")]
+    topic: Option<String>,
+    /// Why less time than the policy's lead time is left; it is kept
+    #[arg(long, value_name = "TEXT")]
+    override_reason: Option<String>,
+    /// Show progress until everyone is told
+    #[arg(long)]
+    watch: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// How far a notice has come, and when the last one will be told
+#[derive(Debug, Args)]
+struct Status {
+    /// The notice
+    id: NoticeId,
+    /// Print it as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Who could not be told by mail, and why
+#[derive(Debug, Args)]
+struct Unreachable {
+    /// The notice
+    id: NoticeId,
+    /// Print them as CSV, for a letter
+    #[arg(long)]
+    csv: bool,
+    /// Print them as JSON
+    #[arg(long, conflicts_with = "csv")]
+    json: bool,
+}
+
+impl Notices {
+    pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
+        match self.command {
+            Command::Publish(publish) => publish.run(context).await,
+            Command::Status(status) => status.run(context).await,
+            Command::Unreachable(unreachable) => unreachable.run(context).await,
+        }
+    }
+}
+
+impl Publish {
+    async fn run(self, context: &Context) -> Result<(), CliError> {
+        let body = std::fs::read_to_string(&self.file)
+            .map_err(|error| CliError::Failed(format!("{} cannot be read: {error}", self.file.display())))?;
+        let app = context.app().await?;
+        let found = policy::rows::find(app.db.reads(), &self.policy).await?;
+        let policy = found.ok_or_else(|| {
+            let slug = &self.policy;
+            CliError::Failed(format!("there is no policy {slug:?}; make it with PUT /api/v1/policies/{slug}"))
+        })?;
+        let draft = Draft {
+            body_markdown: body,
+            change: self.change,
+            summary: self.summary.clone(),
+            effective_at: self.effective,
+            approval: None,
+            override_reason: self.override_reason.clone(),
+            translations: Default::default(),
+            topic: self.topic.clone(),
+        };
+        let actor = actor();
+        let txn = app.db.begin().await?;
+        let made = policy::rows::create(&txn, &app.db, policy.id, VersionId::new(), &draft, &actor);
+        let made = made.await.map_err(in_flags)?;
+        let done = policy::rows::publish(&txn, &app.db, policy.id, made.number, None, &actor).await;
+        let done = done.map_err(in_flags)?;
+        let notice = match done.opens {
+            true => {
+                let opened = rows::open(&txn, &app, &policy, &done.version, &actor).await;
+                Some(opened.map_err(CliError::failed)?)
+            }
+            false => None,
+        };
+        let detail = json!({ "version": made.number, "notice": notice.as_ref().map(|notice| notice.id) });
+        record(&*txn, &app.db, &actor, "policy.publish", &format!("policy:{}", policy.slug), detail).await?;
+        txn.commit().await?;
+        let (number, state) = (done.version.number, done.version.state);
+        if !self.json {
+            context.out.line(said(&self.policy, number, state, notice.as_ref()));
+        }
+        if let Some(notice) = &notice {
+            if self.watch {
+                watch(&app, notice.id).await?;
+            } else if let Some(warning) = no_worker(&app).await? {
+                out::remark(warning);
+            }
+        }
+        let shown = match &notice {
+            Some(notice) => Some(look(&app, notice.id).await?),
+            None => None,
+        };
+        if self.json {
+            let version = json!({ "policy": self.policy, "number": number, "state": state });
+            context.out.json(&json!({ "version": version, "notice": shown }));
+        } else if let Some(shown) = shown {
+            context.out.line(in_words(&shown));
+        }
+        Ok(())
+    }
+}
+
+fn said(policy: &str, number: i64, state: policy::State, notice: Option<&Notice>) -> String {
+    match (state, notice) {
+        (policy::State::AwaitingRelease, _) => format!(
+            "Version {number} of {policy} waits for a second person: POST /api/v1/policies/{policy}/versions/{number}/release"
+        ),
+        (_, Some(notice)) => {
+            format!("Version {number} of {policy} is published. Notice {} is running.", notice.id)
+        }
+        (_, None) => format!("Version {number} of {policy} is published. Nobody is mailed."),
+    }
+}
+
+/// What is wrong, by the flag that it was given with.
+fn in_flags(error: PolicyError) -> CliError {
+    let PolicyError::Flaws(flaws) = &error else { return CliError::failed(error) };
+    let flag = |pointer: &str| match pointer {
+        "/body_markdown" => "--file",
+        "/effective_at" => "--effective",
+        "/summary" => "--summary",
+        "/topic" => "--topic",
+        "/override_reason" => "--override-reason",
+        _ => "--change",
+    };
+    let all: Vec<String> =
+        flaws.iter().map(|flaw| format!("{} {}", flag(&flaw.pointer), flaw.reason)).collect();
+    CliError::Failed(all.join("; "))
+}
+
+impl Status {
+    async fn run(self, context: &Context) -> Result<(), CliError> {
+        let app = context.app().await?;
+        let shown = look(&app, self.id).await?;
+        context.out.result(self.json, &shown, in_words(&shown));
+        if let Some(warning) = no_worker(&app).await?
+            && shown.counts.pending > 0
+        {
+            out::remark(warning);
+        }
+        Ok(())
+    }
+}
+
+impl Unreachable {
+    async fn run(self, context: &Context) -> Result<(), CliError> {
+        let app = context.app().await?;
+        let notice = rows::find(app.db.reads(), self.id).await?.ok_or_else(|| none(self.id))?;
+        let (mut after, mut all) = (None, Vec::new());
+        if self.csv {
+            raw(&format!("{UNREACHED_HEADER}\r\n"))?;
+        }
+        loop {
+            let found = rows::unreached(app.db.reads(), &notice, after, PIECE).await?;
+            let more = found.len() as u64 == PIECE;
+            after = found.last().map(|one| one.delivery);
+            if self.csv {
+                raw(&rows::unreached_as_csv(found)?)?;
+            } else {
+                for one in found {
+                    let told = one.told_by.map(|by| format!(", told by {by}")).unwrap_or_default();
+                    if self.json {
+                        all.push(json!({
+                            "recipient": one.recipient, "email": one.email, "name": one.name,
+                            "external_id": one.external_id, "reason": one.reason, "reply": one.reply,
+                            "told_by": one.told_by, "told_at": one.told_at,
+                        }));
+                    } else {
+                        let who = one.email.unwrap_or_else(|| one.recipient.to_string());
+                        context.out.line(format!("{who}: {}{told}", one.reason));
+                    }
+                }
+            }
+            if !more {
+                break;
+            }
+        }
+        if self.json {
+            context.out.json(&all);
+        }
+        Ok(())
+    }
+}
+
+/// Octets as they are; a reader that has gone away is no failure.
+fn raw(text: &str) -> Result<(), CliError> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+fn none(id: NoticeId) -> CliError {
+    CliError::Failed(format!("there is no notice {id}"))
+}
+
+async fn look(app: &App, id: NoticeId) -> Result<View, CliError> {
+    let notice = rows::find(app.db.reads(), id).await?.ok_or_else(|| none(id))?;
+    Ok(view(app.db.reads(), app, &notice).await?)
+}
+
+fn in_words(shown: &View) -> String {
+    let counts = shown.counts;
+    let end = match shown.projected_end {
+        Some(end) if counts.pending > 0 => format!("the last one will be told at {end}"),
+        Some(end) => format!("the last one was told at {end}"),
+        None => "nobody sends, so nobody knows when the last one will be told".to_owned(),
+    };
+    let time = if shown.on_time { "in time" } else { "LATE" };
+    let asked = shown.approvals;
+    let answers = match asked.approved + asked.declined + asked.open {
+        0 => String::new(),
+        _ => format!(
+            "\n{} agree, {} decline, {} have not answered.",
+            asked.approved, asked.declined, asked.open
+        ),
+    };
+    format!(
+        "{} version {}, {}: takes effect at {}.\n{} of {} people told, {} wait, {} could not be reached. Everyone is to be \
+         told by {}; {end}: {time}.{answers}",
+        shown.policy,
+        shown.version,
+        shown.state,
+        shown.effective_at,
+        counts.told,
+        counts.total,
+        counts.pending,
+        counts.unreachable,
+        shown.complete_by,
+    )
+}
+
+/// Shows progress, with the projected end, until everyone was told or given up.
+async fn watch(app: &App, id: NoticeId) -> Result<(), CliError> {
+    let bar: ProgressBar = out::message_bar();
+    let mut warned = false;
+    loop {
+        let shown = look(app, id).await?;
+        let done = shown.counts.told + shown.counts.unreachable;
+        out::show_sent(&bar, done, shown.counts.total);
+        if let Some(end) = shown.projected_end {
+            bar.set_message(format!("until {end}{}", if shown.on_time { "" } else { ", LATE" }));
+        }
+        let completed = shown.rounds.iter().any(|round| round.completed_at.is_some());
+        if completed || shown.state != State::Running {
+            bar.finish_and_clear();
+            return Ok(());
+        }
+        let warning = no_worker(app).await?;
+        if let Some(warning) = warning
+            && !warned
+        {
+            bar.suspend(|| out::remark(warning));
+        }
+        warned = warning.is_some();
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// What to say when nobody would send.
+async fn no_worker(app: &App) -> Result<Option<&'static str>, CliError> {
+    let alive = last_beat(&app.db).await?.is_some_and(|ago| ago < ALIVE);
+    Ok((!alive).then_some("No worker is alive: the messages wait until one is started with `tidings serve`."))
+}
