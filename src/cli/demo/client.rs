@@ -95,6 +95,45 @@ impl Client {
     }
 }
 
+impl Client {
+    /// The link in a notice by which it is answered; it stands in both parts.
+    pub(super) async fn approval_link(&self, mail: &Listed) -> Result<String, String> {
+        let answer = self.http.get(format!("{}{}", self.base, mail.source)).send().await;
+        let source = answer.map_err(sentence)?.bytes().await.map_err(sentence)?;
+        let message = MessageParser::default().parse(&source[..]).ok_or("the message cannot be parsed")?;
+        if message.header_raw("List-Unsubscribe").is_some() {
+            return Err("it can be unsubscribed from".to_owned());
+        }
+        let text = message.body_text(0).unwrap_or_default();
+        let begin = format!("{}/a/", self.base);
+        let link = text
+            .split_whitespace()
+            .find(|word| word.starts_with(&begin))
+            .ok_or("it has no link to answer by")?;
+        match message.body_html(0).unwrap_or_default().contains(link) {
+            true => Ok(link.to_owned()),
+            false => Err("its link is not in both parts".to_owned()),
+        }
+    }
+
+    /// Opens a page.
+    pub(super) async fn open(&self, url: &str) -> Result<(), String> {
+        let answer = self.http.get(url).send().await.map_err(sentence)?;
+        if answer.status().is_success() {
+            Ok(())
+        } else {
+            Err(format!("the page answers {}", answer.status()))
+        }
+    }
+
+    /// Answers as the button of its page does.
+    pub(super) async fn answer(&self, url: &str, decision: &str) -> Result<Value, String> {
+        let request = self.http.post(url).header("accept", "application/json");
+        let form = "application/x-www-form-urlencoded";
+        json(request.header("content-type", form).body(format!("decision={decision}"))).await
+    }
+}
+
 fn raw_header(message: &Message<'_>, name: &str) -> Option<String> {
     message.header_raw(name).map(|value| value.split_whitespace().collect::<Vec<_>>().join(" "))
 }

@@ -4,6 +4,7 @@
 //! HTTP and SMTP as anybody else would; a step holds only when its result was seen from outside. Every step that does not
 //! hold ends it with status 1 and the step's name.
 
+mod announcement;
 mod client;
 mod steps;
 
@@ -26,8 +27,8 @@ const RELAY_STEP: std::time::Duration = std::time::Duration::from_secs(5);
 /// Shows the main job on real input, in one process with nothing installed
 ///
 /// Sends a campaign to some two hundred invented people into an embedded mailbox, follows a one-click unsubscribe link,
-/// shows that the next campaigns leave that person out and that a service message still arrives. Then it keeps serving
-/// and says where to look, until you press Ctrl-C. It uses a temporary folder and a free port of this machine.
+/// shows that the next campaigns leave that person out and that a service message still arrives, announces a change of a
+/// policy to everyone and agrees to it by a link. Then it keeps serving and says where to look, until you press Ctrl-C. It uses a temporary folder and a free port of this machine.
 #[derive(Debug, Args)]
 pub(super) struct Demo {
     /// End after the last step, with status 0 only if every step held

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::super::CliError;
 use super::super::out::{self, Out};
+use super::announcement::{announce, approve};
 use super::client::{Client, Listed};
 use crate::address::EmailAddress;
 
@@ -62,6 +63,8 @@ pub(super) struct Shown {
     mail: Listed,
     link: String,
     campaign: String,
+    notice: Listed,
+    approval: String,
 }
 
 impl Shown {
@@ -70,6 +73,7 @@ impl Shown {
             "\nIt keeps serving. Where to look:\n\
              \nAll mail (open any message and click Unsubscribe):\n  {base}/mailbox\
              \n\nThe message to {name}, who unsubscribed, and the page behind its link:\n  {base}{mail}\n  {link}\
+             \n\nThe notice of the change, the policy, and the page where it is answered:\n  {base}{notice}\n  {base}/policies/privacy/2/changes\n  {approval}\
              \n\nWhat became of the second campaign, and why {name} gets no more of it:\
              \n  curl -H 'Authorization: Bearer {key}' {base}/api/v1/campaigns/{campaign}\
              \n  curl -H 'Authorization: Bearer {key}' '{base}/api/v1/explain?email={email}&brand=harbour&topic=news'\
@@ -77,6 +81,8 @@ impl Shown {
              \n\nCtrl-C ends it and removes its folder.",
             name = self.name,
             mail = self.mail.page,
+            notice = self.notice.page,
+            approval = self.approval,
             link = self.link,
             campaign = self.campaign,
             email = self.email,
@@ -109,8 +115,13 @@ pub(super) async fn all(tally: &mut Tally, client: &Client) -> Result<Shown, Cli
     tally.step("See that it left them out, too", all_got(client, &third, rest, Some(&email))).await?;
 
     tally.step("See that a service message still arrives", service_message(client, &email)).await?;
+    let told = announce(client, people.len());
+    let told = tally.step("Announce a change of the privacy policy to everyone", told).await?;
+    tally.remark(&format!("all {} people were told, {name} too", people.len()));
+    let (notice, approval) =
+        tally.step("Agree to it by the link in a message", approve(client, &email, &told)).await?;
     let campaign = second["id"].as_str().unwrap_or_default().to_owned();
-    Ok(Shown { email, name, mail, link, campaign })
+    Ok(Shown { email, name, mail, link, campaign, notice, approval })
 }
 
 async fn prepare(client: &Client) -> Result<(), String> {

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::{Act, Database, Stage, Tidings, eventually, wait_until};
+use crate::harness::{Act, Database, Process, SmtpServer, Stage, Tidings, eventually, wait_until};
 
 const HOUR: std::time::Duration = std::time::Duration::from_secs(3600);
 
@@ -16,26 +16,25 @@ on_both! {
         let soon = tidings.clock().now().plus(HOUR * 24 + HOUR / 60).to_string();
         let notice = tidings.announce("material", json!({ "effective_at": soon })).await;
         let id = notice["id"].as_str().unwrap().to_owned();
-        let is_late = async || {
-            let metrics = tidings.anonymous().page("/metrics").await.text;
-            metrics.lines().any(|line| line == "tidings_notices_late 1")
+        let entered = async |action: &str| {
+            let audit = tidings.get("/audit?limit=100").await.ok();
+            audit["items"].as_array().unwrap().iter().any(|entry| entry["action"] == action)
         };
         // Each attempt is put off longer than there is time; the clock is looked at every ten seconds.
         eventually("an alarm", async || {
             tidings.advance(HOUR / 120);
             let notice = tidings.get(&format!("/notices/{id}")).await.ok();
-            (notice["on_time"] == false && is_late().await).then_some(())
+            (notice["on_time"] == false && entered("notice.late").await).then_some(())
         })
         .await;
-        let audit = tidings.get("/audit?limit=100").await.ok();
-        assert!(audit["items"].as_array().unwrap().iter().any(|entry| entry["action"] == "notice.late"), "{audit}");
         tidings.smtp.behave();
         // Put off, it has time again.
         let later = json!({ "effective_at": tidings.in_days(30), "reason": "The relay was slow." });
         tidings.post(&format!("/notices/{id}/postpone"), later).await.ok();
-        eventually("no alarm any more", async || {
+        eventually("a notice that is in time", async || {
             tidings.advance(HOUR / 120);
-            (!is_late().await).then_some(())
+            let notice = tidings.get(&format!("/notices/{id}")).await.ok();
+            (notice["on_time"] == true && notice["counts"]["told"] == 3).then_some(())
         })
         .await;
         tidings.stop().await;
@@ -50,12 +49,16 @@ on_both! {
         // To be told within 20 days.
         let notice = tidings.announce("material", json!({ "effective_at": tidings.in_days(50) })).await;
         let id = notice["id"].as_str().unwrap().to_owned();
-        wait_until("an attempt", async || !tidings.smtp.transactions().is_empty()).await;
+        let person = tidings.get("/recipients?email=p0@people.example.com").await.ok()["items"][0]["id"].clone();
+        let path = format!("/recipients/{}/deliveries", person.as_str().unwrap());
+        let tried = async |times: usize| {
+            let delivery = tidings.get(&path).await.ok()["items"][0].clone();
+            delivery["state"] == "queued" && delivery["attempts"].as_array().unwrap().len() == times
+        };
         // Far beyond the five days after which other mail is given up.
-        for _ in 0..9 {
-            let before = tidings.smtp.transactions().len();
+        for times in 1..10 {
+            wait_until("an attempt that is put off", async || tried(times).await).await;
             tidings.advance(HOUR * 24);
-            wait_until("another attempt", async || tidings.smtp.transactions().len() > before).await;
         }
         tidings.smtp.behave();
         tidings.advance(HOUR * 2);
@@ -64,4 +67,34 @@ on_both! {
         assert_eq!(told["on_time"], true, "{told}");
         tidings.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_and_the_metrics_tell_of_a_notice_that_will_be_late() {
+    let relay = SmtpServer::start().await;
+    relay.on(Stage::Rcpt, Act::reply(450, "4.2.1 later"));
+    let url = relay.url();
+    let process = Process::serve(&Database::sqlite(), &[], &[("TIDINGS_RELAY_URL", url.as_str())]).await;
+    let api = &process.api;
+    crate::promises::make_ready(api).await;
+    api.post("/recipients", json!({ "email": "ada@people.example.com" })).await.is(201);
+    let policy = json!({ "brand": "acme", "title": "Privacy", "lead_time_days": 1 });
+    api.put("/policies/privacy", policy).await.ok();
+    // A day and some seconds: before the first attempt is repeated everyone is to have been told.
+    let soon =
+        tidings::clock::Timestamp::now().plus(HOUR * 24 + std::time::Duration::from_secs(20)).to_string();
+    for version in [
+        json!({ "body_markdown": "# One", "summary": "One.", "change": "minor" }),
+        json!({ "body_markdown": "# Two", "summary": "Two.", "change": "material", "effective_at": soon }),
+    ] {
+        let number = api.post("/policies/privacy/versions", version).await.ok()["number"].clone();
+        api.post_empty(&format!("/policies/privacy/versions/{number}/publish")).await.ok();
+    }
+    wait_until("an alarm", async || {
+        let metrics = api.page("/metrics").await.text;
+        metrics.lines().any(|line| line == "tidings_notices_late 1")
+    })
+    .await;
+    let logs = process.logs();
+    assert!(logs.contains("a notice will be late") && !logs.contains("ada@people"), "{logs}");
 }
