@@ -255,7 +255,7 @@ mod tests {
             "text": "large.text", "again": [{ "name": "scope", "value": "all" }],
             "choices": [{ "undo": true, "scope": "topic", "text": "done.only.topic" }],
             "in_flight": 2, "policy": "Privacy", "lead": "approve.when", "lead_date": "1 May 2027", "saved": true, "unclear": true,
-            "standing": { "text": "approve.stands.agree", "date": "1 May 2027" }, "until": "approve.until", "open": true,
+            "standing": { "text": "approve.stands.agree", "date": "1 May 2027" },
             "approval": true, "summary": ["We share less."], "language": "en", "links": [{ "href": "/p", "text": "notice.new" }],
             "buttons": [{ "decision": "approve", "text": "approve.button.agree" }],
         })

@@ -13,6 +13,7 @@
 mod harness;
 
 mod api;
+mod approvals;
 mod berths;
 mod campaigns;
 mod chaos;
@@ -48,6 +49,7 @@ mod relay;
 mod roles;
 mod sending;
 mod simulation;
+mod site_notice;
 mod standards;
 mod stopping;
 mod tidy;

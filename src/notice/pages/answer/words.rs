@@ -29,7 +29,6 @@ pub(super) fn data(subject: &Subject, saved: bool, unclear: bool, flights: usize
     };
     let open = subject.closed.is_none();
     let approval = open && asked.needs_approval;
-    let until = if approval { "approve.until" } else { "approve.any_time" };
     let buttons: Vec<Value> = if open { buttons(asked.question) } else { Vec::new() };
     let summary: Vec<&str> = subject.summary.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let told =
@@ -46,10 +45,8 @@ pub(super) fn data(subject: &Subject, saved: bool, unclear: bool, flights: usize
         "saved": saved && open,
         "unclear": unclear,
         "standing": standing(subject),
-        "until": until,
         "approval": approval,
         "nothing": subject.closed == Some(Closed::NotAsked),
-        "open": open,
         "summary": if told { summary } else { Vec::new() },
         "language": subject.text.language,
         "buttons": buttons,
