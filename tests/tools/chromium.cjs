@@ -2,10 +2,11 @@
 
 const { chromium } = require('playwright-core');
 
-exports.launch = () => chromium.launch({
+// `more` are arguments that a script needs besides.
+exports.launch = (...more) => chromium.launch({
   executablePath: '/usr/bin/chromium',
   args: [
     '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-    '--disable-component-update', '--disable-sync',
+    '--disable-component-update', '--disable-sync', ...more,
   ],
 });
