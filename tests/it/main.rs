@@ -24,6 +24,7 @@ mod config;
 mod crowd;
 mod demo;
 mod described;
+mod evidence;
 mod fence;
 mod html_mail;
 mod import;

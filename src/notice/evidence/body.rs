@@ -127,7 +127,8 @@ pub struct Delivery {
     pub reason: Option<String>,
     /// The Message-ID, without angle brackets; none when no attempt was made.
     pub message_id: Option<String>,
-    /// SHA-256 of header and body as the last attempt handed them over.
+    /// SHA-256 of header and body as the last attempt had them ready; of one that was refused before the message came to
+    /// be sent too.
     pub message_sha256: Option<String>,
     /// When the message was queued.
     pub queued_at: Timestamp,

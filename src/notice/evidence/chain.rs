@@ -291,6 +291,10 @@ impl Verifier {
         if entry.seq != seq && entry.fits(seq, &previous) {
             return named(seq, Fault::OutOfOrder { stands_at: entry.seq });
         }
+        // The head speaks of nothing that would come now.
+        if head.is_some_and(|head| head.seq < seq) {
+            return named(entry.seq.max(seq), Fault::Inserted);
+        }
         if entry.seq > seq {
             let stands_at = wanted.map(|(stands_at, _)| stands_at);
             return named(seq, stands_at.map_or(Fault::Missing, |stands_at| Fault::OutOfOrder { stands_at }));
@@ -322,7 +326,6 @@ impl Verifier {
             (false, Some((_, true))) => named(seq, Fault::Inserted),
             (_, Some((stands_at, _))) => named(seq, Fault::OutOfOrder { stands_at: *stands_at }),
             (true, None) => named(seq, Fault::Missing),
-            (false, None) if head.is_some_and(|head| head.seq < seq) => named(seq, Fault::Inserted),
             (false, None) => named(seq, Fault::Changed),
         }
     }

@@ -96,6 +96,8 @@ fn what_happens_to_the_head_is_found() {
     breaks(&entries, Some(&Head { seq: 3, ..head.clone() }), 4, Fault::Inserted);
     breaks(&entries, Some(&Head { hash: vec![1; 32], ..head.clone() }), 4, Fault::Head);
     breaks(&entries[..3], Some(&head), 4, Fault::Missing);
+    let far = Entry { seq: 900, ..entries[1].clone() };
+    breaks(&[&entries[..], &[far]].concat(), Some(&head), 900, Fault::Inserted);
     breaks(&[], Some(&head), 1, Fault::Missing);
 }
 

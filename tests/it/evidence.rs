@@ -1,0 +1,259 @@
+//! The proof of a notice: what is recorded, what is exported, and that nobody changes it unnoticed.
+
+use std::io::Read as _;
+use std::path::Path;
+use std::time::Duration;
+
+use flate2::read::GzDecoder;
+use sea_orm::ConnectionTrait as _;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::harness::{Act, Database, LINK_KEYS, Stage, Tidings, eventually, run_in, said, tools};
+use crate::policies::{policy, version, with};
+
+const PEOPLE: usize = 9;
+
+fn hex(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+/// An adverse change of `privacy`, told to nine people of whom one reads German, one is deferred first and one is refused,
+/// by a relay that repeats addresses; gives the notice once all of it is in evidence.
+async fn told(tidings: &Tidings) -> String {
+    tidings.brand("acme").await;
+    tidings.recipients(PEOPLE - 1).await;
+    let german = json!({ "email": "grete@people.example.com", "name": "Grete", "locale": "de-DE" });
+    tidings.post("/recipients", german).await.ok();
+    tidings.put("/policies/privacy", policy()).await.is(201);
+    let baseline = json!({
+        "body_markdown": "# Privacy\n\nWe keep data.", "change": "material", "summary": "The first text.",
+        "effective_at": "2025-01-01T00:00:00Z",
+    });
+    tidings.post("/policies/privacy/versions", baseline).await.is(201);
+    tidings.post_empty("/policies/privacy/versions/1/publish").await.ok();
+    let german =
+        json!({ "de": { "title": "Datenschutz", "summary": "Anders.", "body_markdown": "# Datenschutz" } });
+    let fields = with(version(tidings, "adverse", 60), json!({ "translations": german }));
+    tidings.post("/policies/privacy/versions", fields).await.is(201);
+    let later = "4.2.1 <p1@people.example.com>: mailbox p1=people.example.com busy".to_owned();
+    tidings.smtp.on(Stage::Rcpt, Act::Reply(450, later)).to("p1@people.example.com").once();
+    let never = "5.1.1 no user 'P2' at people; tell P2@people.example.com".to_owned();
+    tidings.smtp.on(Stage::Rcpt, Act::Reply(550, never)).to("p2@people.example.com").once();
+    let answer = tidings.post_empty("/policies/privacy/versions/2/publish").await.ok();
+    let notice = answer["notice"]["id"].as_str().unwrap().to_owned();
+    tidings.relay_has(PEOPLE - 2).await;
+    evidence_of(tidings, &notice, PEOPLE - 1).await;
+    tidings.advance(Duration::from_secs(3_600));
+    evidence_of(tidings, &notice, PEOPLE).await;
+    notice
+}
+
+/// Waits until this many people are in evidence; gives a line each.
+async fn evidence_of(tidings: &Tidings, notice: &str, people: usize) -> Vec<Value> {
+    eventually("people in evidence", async || {
+        let answer = tidings.get(&format!("/notices/{notice}/evidence")).await;
+        assert_eq!(answer.is(200).header("content-type"), "application/x-ndjson");
+        let lines: Vec<Value> = answer.text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert!(lines.len() <= people, "{} people of {people}", lines.len());
+        (lines.len() == people).then_some(lines)
+    })
+    .await
+}
+
+fn of_person<'a>(tidings: &Tidings, lines: &'a [Value], email: &str) -> &'a Value {
+    let address = tidings::address::EmailAddress::parse(email).unwrap();
+    let person = hex(&tidings.app().address_key.hash(&address).0);
+    lines.iter().find(|line| line["person"] == json!(person)).unwrap()
+}
+
+/// What the program says on the database, as the command line gives it.
+fn command(tidings: &Tidings, folder: &Path, arguments: &[&str]) -> std::process::Output {
+    let url = tidings.database.url();
+    run_in(folder, arguments, &[("TIDINGS_DATABASE_URL", &url), ("TIDINGS_LINK_KEYS", LINK_KEYS)])
+}
+
+async fn run_sql(tidings: &Tidings, statements: &[&str]) {
+    let txn = tidings.app().db.begin().await.unwrap();
+    for sql in statements {
+        txn.execute_unprepared(sql).await.unwrap_or_else(|error| panic!("{error}: {sql}"));
+    }
+    txn.commit().await.unwrap();
+}
+
+fn files_of(archive: &Path) -> Vec<(String, String)> {
+    let mut tar = tar::Archive::new(GzDecoder::new(std::fs::File::open(archive).unwrap()));
+    let files = tar.entries().unwrap().map(|file| {
+        let mut file = file.unwrap();
+        let mut text = String::new();
+        file.read_to_string(&mut text).unwrap();
+        (file.path().unwrap().display().to_string(), text)
+    });
+    files.collect()
+}
+
+on_both! {
+    async fn every_person_has_a_line_that_says_what_they_were_told_and_what_the_relay_said(database: Database) {
+        let tidings = Tidings::start(database).await;
+        let notice = told(&tidings).await;
+        let lines = evidence_of(&tidings, &notice, PEOPLE).await;
+        let texts = tidings.get("/policies/privacy/versions/2").await.ok();
+        for line in &lines {
+            assert_eq!(line["deliveries"].as_array().unwrap().len(), 1, "{line}");
+            let told = &line["deliveries"][0];
+            let language = told["language"].as_str().unwrap();
+            assert_eq!(told["text_sha256"], texts["texts"][language]["sha256"], "{line}");
+            assert_eq!((&told["version"], &told["round_kind"]), (&json!(2), &json!("change")));
+        }
+        for n in (0..PEOPLE - 1).filter(|n| *n != 2) {
+            let email = format!("p{n}@people.example.com");
+            let told = &of_person(&tidings, &lines, &email)["deliveries"][0];
+            let mail = tidings.smtp.messages_to(&email).into_iter().find(|mail| mail.answer == Some(250)).unwrap();
+            assert_eq!(told["state"], "sent");
+            assert_eq!(mail.header("Message-ID").unwrap(), format!("<{}>", told["message_id"].as_str().unwrap()));
+            assert_eq!(told["message_sha256"], json!(hex(&Sha256::digest(&mail.data))));
+            let last = told["attempts"].as_array().unwrap().last().unwrap();
+            assert_eq!((&last["outcome"], &last["code"]), (&json!("sent"), &json!(250)), "{told}");
+        }
+        let deferred = &of_person(&tidings, &lines, "p1@people.example.com")["deliveries"][0]["attempts"];
+        assert_eq!(deferred.as_array().unwrap().len(), 2, "{deferred}");
+        assert_eq!((&deferred[0]["outcome"], &deferred[0]["enhanced"]), (&json!("deferred"), &json!("4.2.1")));
+        assert!(deferred[0]["reply"].as_str().unwrap().contains("busy"), "{deferred}");
+        let refused = &of_person(&tidings, &lines, "p2@people.example.com")["deliveries"][0];
+        assert_eq!((&refused["state"], &refused["reason"]), (&json!("failed"), &json!("refused")), "{refused}");
+        assert_eq!((&refused["attempts"][0]["code"], &refused["attempts"][0]["phase"]), (&json!(550), &json!("rcpt")));
+        let german = of_person(&tidings, &lines, "grete@people.example.com");
+        assert_eq!(german["deliveries"][0]["language"], "de");
+        let all = serde_json::to_string(&lines).unwrap();
+        assert!(!all.contains("people.example.com") && !all.contains("P2"), "{all}");
+        tidings.stop().await;
+    }
+
+    async fn an_export_verifies_in_an_empty_folder_and_names_nobody(database: Database) {
+        let tidings = Tidings::start(database).await;
+        let notice = told(&tidings).await;
+        let mail = tidings.smtp.messages_to("grete@people.example.com").remove(0);
+        let link = approval_link(&mail.parsed().body_text(0).unwrap());
+        tidings.submit(&link, &[("decision", "approve")]).await.is(200);
+        tidings.submit(&link, &[("decision", "decline")]).await.is(200);
+        let lines = evidence_of(&tidings, &notice, PEOPLE).await;
+        let german = of_person(&tidings, &lines, "grete@people.example.com");
+        assert_eq!((&german["approval"]["decision"], &german["approval"]["language"]), (&json!("decline"), &json!("de")));
+
+        let here = tempfile::tempdir().unwrap();
+        let exported = command(&tidings, here.path(), &["evidence", "export", "--notice", &notice, "--json"]);
+        assert!(exported.status.success(), "{}", said(&exported));
+        let result: Value = serde_json::from_slice(&exported.stdout).unwrap();
+        assert_eq!(result["file"], "evidence-privacy-2.tar.gz");
+        assert_eq!((&result["counts"]["declined"], &result["counts"]["approved"]), (&json!(1), &json!(0)));
+        assert_eq!(result["counts"]["answers"], 2);
+        let ended = &result["counts"]["rounds"][0]["ended"];
+        assert_eq!((&ended["sent"], &ended["failed"]), (&json!(PEOPLE - 1), &json!(1)), "{result}");
+        let again = command(&tidings, here.path(), &["evidence", "export", "--notice", &notice]);
+        assert_eq!(again.status.code(), Some(1));
+        assert!(said(&again).contains("is there already"), "{}", said(&again));
+        let audit = tidings.get("/audit").await.ok();
+        assert!(audit["items"].as_array().unwrap().iter().any(|one| one["action"] == "notice.evidence"), "{audit}");
+
+        // Nothing but the program and the archive, and whoever follows its README.txt.
+        let empty = tempfile::tempdir().unwrap();
+        let archive = empty.path().join("proof.tar.gz");
+        std::fs::copy(here.path().join("evidence-privacy-2.tar.gz"), &archive).unwrap();
+        let verified = run_in(empty.path(), &["evidence", "verify", "proof.tar.gz"], &[]);
+        assert!(verified.status.success(), "{}", said(&verified));
+        let head = result["head"]["hash"].as_str().unwrap();
+        assert!(said(&verified).contains(&notice) && said(&verified).contains(head), "{}", said(&verified));
+        let judged = tools::run_json(tools::python("evidence.py"), std::fs::read(&archive).unwrap());
+        assert_eq!((&judged["head"], &judged["texts"]), (&json!(head), &json!(3)), "{judged}");
+
+        let files = files_of(&archive);
+        for (name, text) in &files {
+            for n in 0..PEOPLE {
+                assert!(!text.contains(&format!("p{n}@")) && !text.contains("grete@"), "{name} names a person");
+            }
+            assert!(!text.contains("@people."), "{name} holds an address");
+        }
+        let text = |name: &str| &files.iter().find(|file| file.0 == name).unwrap().1;
+        assert_eq!(text("texts/2.de.md"), "# Datenschutz");
+        let sample = mail_parser::MessageParser::default().parse(text("sample.eml").as_bytes()).unwrap();
+        let words = sample.body_text(0).unwrap().into_owned();
+        assert!(words.contains("We keep data for another time."), "{words}");
+        tidings.page(&approval_link(&words)).await.is(404);
+        assert!(text("summary.html").contains("Privacy policy"));
+
+        let bad = archive.with_file_name("bad.tar.gz");
+        let mut octets = std::fs::read(&archive).unwrap();
+        octets.truncate(octets.len() / 2);
+        std::fs::write(&bad, octets).unwrap();
+        let cut = run_in(empty.path(), &["evidence", "verify", "bad.tar.gz"], &[]);
+        assert_eq!(cut.status.code(), Some(1), "{}", said(&cut));
+        tidings.stop().await;
+    }
+
+    async fn whoever_edits_deletes_inserts_or_reorders_a_row_is_found_out(database: Database) {
+        let tidings = Tidings::start(database).await;
+        let notice = told(&tidings).await;
+        let here = tempfile::tempdir().unwrap();
+        let whole = command(&tidings, here.path(), &["evidence", "verify"]);
+        assert!(whole.status.success() && said(&whole).contains("Whole: "), "{}", said(&whole));
+        let keep = ["CREATE TABLE kept AS SELECT * FROM evidence", "CREATE TABLE kept_heads AS SELECT * FROM evidence_heads",
+            "CREATE TABLE kept_texts AS SELECT * FROM policy_texts"];
+        run_sql(&tidings, &keep).await;
+        let insert = "INSERT INTO evidence (notice_id, seq, at, kind, person, body, previous, hash) \
+            SELECT notice_id, 5, at, kind, person, body, previous, hash FROM kept WHERE seq = 7";
+        let cases: [(&[&str], &str); 10] = [
+            (&["UPDATE evidence SET body = replace(body, '\"version\":2', '\"version\":3') WHERE seq = 4"], "entry 4 was changed"),
+            (&["UPDATE evidence SET at = at + 1 WHERE seq = 1"], "entry 1 was changed"),
+            (&["UPDATE evidence SET person = (SELECT person FROM kept WHERE seq = 6) WHERE seq = 5"], "entry 5 was changed"),
+            (&["DELETE FROM evidence WHERE seq = 4"], "entry 4 is missing"),
+            (&["DELETE FROM evidence WHERE seq = (SELECT MAX(seq) FROM kept)"], "is missing"),
+            (&["UPDATE evidence SET seq = -seq WHERE seq >= 5", "UPDATE evidence SET seq = 1 - seq WHERE seq < 0", insert],
+                "entry 5 "),
+            (&["INSERT INTO evidence (notice_id, seq, at, kind, person, body, previous, hash) \
+                SELECT notice_id, 900, at, kind, person, body, previous, hash FROM kept WHERE seq = 4"], "entry 900 was inserted"),
+            (&["UPDATE evidence SET seq = -1 WHERE seq = 4", "UPDATE evidence SET seq = 4 WHERE seq = 6",
+                "UPDATE evidence SET seq = 6 WHERE seq = -1"], "entry 4 is out of order"),
+            (&["DELETE FROM evidence_heads"], "the head is missing"),
+            (&["UPDATE policy_texts SET body_markdown = 'We may do anything.' WHERE language = 'de'"], "version 2 in \"de\""),
+        ];
+        for (tampering, words) in cases {
+            run_sql(&tidings, tampering).await;
+            let found = command(&tidings, here.path(), &["evidence", "verify"]);
+            assert_eq!(found.status.code(), Some(1), "{tampering:?} {}", said(&found));
+            let complaint = String::from_utf8_lossy(&found.stderr).into_owned();
+            assert!(complaint.contains(&notice) && complaint.contains(words), "{tampering:?} {complaint}");
+            assert_eq!(complaint.lines().count(), 1, "{complaint}");
+            let exported = command(&tidings, here.path(), &["evidence", "export", "--notice", &notice]);
+            assert_eq!(exported.status.code(), Some(1), "{tampering:?} {}", said(&exported));
+            run_sql(&tidings, &[
+                "DELETE FROM evidence", "INSERT INTO evidence SELECT * FROM kept",
+                "DELETE FROM evidence_heads", "INSERT INTO evidence_heads SELECT * FROM kept_heads",
+                "DELETE FROM policy_texts", "INSERT INTO policy_texts SELECT * FROM kept_texts",
+            ]).await;
+        }
+        let whole = command(&tidings, here.path(), &["evidence", "verify", "--json"]);
+        let result: Value = serde_json::from_slice(&whole.stdout).unwrap();
+        assert_eq!(result["whole"], true, "{result}");
+        tidings.stop().await;
+    }
+
+    async fn evidence_is_for_admins_and_auditors_of_its_brand(database: Database) {
+        let tidings = Tidings::start_web(database).await;
+        tidings.get("/notices/01980000-0000-7000-8000-000000000001/evidence").await.is(404);
+        let here = tempfile::tempdir().unwrap();
+        let none = command(&tidings, here.path(), &["evidence", "verify"]);
+        assert!(none.status.success() && said(&none).contains("no notice yet"), "{}", said(&none));
+        let id = "01980000-0000-7000-8000-000000000001";
+        let none = command(&tidings, here.path(), &["evidence", "export", "--notice", id]);
+        assert!(said(&none).contains("there is no notice"), "{}", said(&none));
+        assert_eq!(none.status.code(), Some(1));
+        tidings.stop().await;
+    }
+}
+
+/// The link in a text under which people answer.
+fn approval_link(words: &str) -> String {
+    let at = words.find("/a/").unwrap_or_else(|| panic!("no link to answer:\n{words}"));
+    let token: String = words[at..].chars().take_while(|c| !c.is_whitespace()).collect();
+    token
+}
