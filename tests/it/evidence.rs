@@ -5,17 +5,51 @@ use std::path::Path;
 use std::time::Duration;
 
 use flate2::read::GzDecoder;
-use sea_orm::ConnectionTrait as _;
+use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use tidings::db::{Db, Write};
+use tidings::id::NoticeId;
+use tidings::notice::evidence::Kind;
+use tidings::notice::rows;
 
-use crate::harness::{Act, Database, LINK_KEYS, Stage, Tidings, eventually, run_in, said, tools};
+use crate::harness::{Act, Database, LINK_KEYS, Stage, Tidings, eventually, run_in, said, tools, wait_until};
 use crate::policies::{policy, version, with};
 
 const PEOPLE: usize = 9;
 
 fn hex(octets: &[u8]) -> String {
     octets.iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+/// A policy `privacy` of `acme` whose first version holds.
+async fn baseline(tidings: &Tidings) {
+    tidings.put("/policies/privacy", policy()).await.is(201);
+    let baseline = json!({
+        "body_markdown": "# Privacy\n\nWe keep data.", "change": "material", "summary": "The first text.",
+        "effective_at": "2025-01-01T00:00:00Z",
+    });
+    tidings.post("/policies/privacy/versions", baseline).await.is(201);
+    tidings.post_empty("/policies/privacy/versions/1/publish").await.ok();
+}
+
+/// Publishes the second version; gives the notice.
+async fn publish(tidings: &Tidings) -> String {
+    let answer = tidings.post_empty("/policies/privacy/versions/2/publish").await.ok();
+    answer["notice"]["id"].as_str().unwrap().to_owned()
+}
+
+/// A change told to everyone of `acme`; gives the notice once some of it is in evidence.
+pub(crate) async fn told_to_all(tidings: &Tidings) -> String {
+    baseline(tidings).await;
+    tidings.post("/policies/privacy/versions", version(tidings, "material", 60)).await.is(201);
+    let notice = publish(tidings).await;
+    eventually("evidence", async || {
+        let lines = tidings.get(&format!("/notices/{notice}/evidence")).await;
+        (!lines.is(200).text.is_empty()).then_some(())
+    })
+    .await;
+    notice
 }
 
 /// An adverse change of `privacy`, told to nine people of whom one reads German, one is deferred first and one is refused,
@@ -25,13 +59,7 @@ async fn told(tidings: &Tidings) -> String {
     tidings.recipients(PEOPLE - 1).await;
     let german = json!({ "email": "grete@people.example.com", "name": "Grete", "locale": "de-DE" });
     tidings.post("/recipients", german).await.ok();
-    tidings.put("/policies/privacy", policy()).await.is(201);
-    let baseline = json!({
-        "body_markdown": "# Privacy\n\nWe keep data.", "change": "material", "summary": "The first text.",
-        "effective_at": "2025-01-01T00:00:00Z",
-    });
-    tidings.post("/policies/privacy/versions", baseline).await.is(201);
-    tidings.post_empty("/policies/privacy/versions/1/publish").await.ok();
+    baseline(tidings).await;
     let german =
         json!({ "de": { "title": "Datenschutz", "summary": "Anders.", "body_markdown": "# Datenschutz" } });
     let fields = with(version(tidings, "adverse", 60), json!({ "translations": german }));
@@ -40,8 +68,7 @@ async fn told(tidings: &Tidings) -> String {
     tidings.smtp.on(Stage::Rcpt, Act::Reply(450, later)).to("p1@people.example.com").once();
     let never = "5.1.1 no user 'P2' at people; tell P2@people.example.com".to_owned();
     tidings.smtp.on(Stage::Rcpt, Act::Reply(550, never)).to("p2@people.example.com").once();
-    let answer = tidings.post_empty("/policies/privacy/versions/2/publish").await.ok();
-    let notice = answer["notice"]["id"].as_str().unwrap().to_owned();
+    let notice = publish(tidings).await;
     tidings.relay_has(PEOPLE - 2).await;
     evidence_of(tidings, &notice, PEOPLE - 1).await;
     tidings.advance(Duration::from_secs(3_600));
@@ -125,7 +152,7 @@ on_both! {
         let german = of_person(&tidings, &lines, "grete@people.example.com");
         assert_eq!(german["deliveries"][0]["language"], "de");
         let all = serde_json::to_string(&lines).unwrap();
-        assert!(!all.contains("people.example.com") && !all.contains("P2"), "{all}");
+        assert!(!all.contains("people.example.com") && !all.contains("P2@"), "{all}");
         tidings.stop().await;
     }
 
@@ -234,6 +261,40 @@ on_both! {
         let whole = command(&tidings, here.path(), &["evidence", "verify", "--json"]);
         let result: Value = serde_json::from_slice(&whole.stdout).unwrap();
         assert_eq!(result["whole"], true, "{result}");
+        tidings.stop().await;
+    }
+
+    async fn who_changes_a_notice_and_who_records_wait_for_each_other_in_one_order(database: Database) {
+        let tidings = Tidings::start_web(database).await;
+        tidings.brand("acme").await;
+        baseline(&tidings).await;
+        tidings.post("/policies/privacy/versions", version(&tidings, "material", 60)).await.is(201);
+        let notice: NoticeId = publish(&tidings).await.parse().unwrap();
+        let db = tidings.app().db.clone();
+        let changing = db.begin().await.unwrap();
+        rows::locked(&changing, notice).await.unwrap().unwrap();
+        let append = async |txn: &Write, db: &Db| rows::append(txn, db, notice, Kind::Late, None, &json!({})).await;
+        let recording = tokio::spawn({
+            let db = db.clone();
+            async move {
+                let txn = db.begin().await?;
+                rows::append(&txn, &db, notice, Kind::Late, None, &json!({})).await?;
+                txn.commit().await
+            }
+        });
+        if db.backend() == DbBackend::Postgres {
+            let waits = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+            wait_until("somebody who waits for a lock", async || {
+                let found = db.reads().query_all_raw(Statement::from_string(DbBackend::Postgres, waits)).await;
+                !found.unwrap().is_empty()
+            })
+            .await;
+        }
+        append(&changing, &db).await.unwrap();
+        changing.commit().await.unwrap();
+        recording.await.unwrap().unwrap();
+        let head = rows::verify(db.reads(), notice).await.unwrap().unwrap();
+        assert_eq!(head.seq, 4, "the publication, the round and two more");
         tidings.stop().await;
     }
 

@@ -17,7 +17,7 @@ use tidings::serve::Parts;
 use crate::harness::{Act, Database, Gate, Stage, Tidings, wait_until};
 
 /// The tables that grow with people and messages.
-const LARGE: [&str; 12] = [
+const LARGE: [&str; 14] = [
     "deliveries",
     "queue",
     "permits",
@@ -30,10 +30,12 @@ const LARGE: [&str; 12] = [
     "addresses",
     "opt_events",
     "suppressions",
+    "evidence",
+    "evidence_due",
 ];
 
 /// Parts of statements that are rare, each of which must have been heard of.
-const HEARD: [(&str, &str); 10] = [
+const HEARD: [(&str, &str); 11] = [
     ("a permit is asked for", "INSERT INTO permits"),
     ("permits end", "DELETE FROM permits"),
     ("what finds no room is set aside", "aside = l.name"),
@@ -43,6 +45,7 @@ const HEARD: [(&str, &str); 10] = [
     ("what failed or expired is opened again", "AND unsent = $2"),
     ("it is queued again", "INSERT INTO queue"),
     ("what is cancelled ends", "q.token IS NULL AND q.content_id = $1"),
+    ("what ended is put into evidence", "DELETE FROM evidence_due"),
     ("what expires ends", "q.token IS NULL AND q.not_after <="),
 ];
 
@@ -65,6 +68,7 @@ on_both! {
         leave_statistics_alone(&tidings).await;
         exercise(&tidings).await;
         limits_and_deadlines(&tidings).await;
+        evidence(&tidings).await;
         for (what, part) in HEARD {
             wait_until(what, async || statements.lock().unwrap().iter().any(|sql| sql.contains(part))).await;
         }
@@ -158,6 +162,16 @@ async fn limits_and_deadlines(tidings: &Tidings) {
     tidings.patch(&path, in_an_hour(tidings)).await.ok();
     tidings.post_empty(&format!("{path}/cancel")).await.ok();
     tidings.campaign_when("is cancelled", &campaign, |campaign| campaign["counts"]["cancelled"] == 2).await;
+}
+
+/// A notice whose evidence is recorded, looked at and verified.
+async fn evidence(tidings: &Tidings) {
+    let notice = crate::evidence::told_to_all(tidings).await;
+    let lines = tidings.get(&format!("/notices/{notice}/evidence")).await.is(200).text.clone();
+    assert!(lines.lines().count() > 0);
+    let whole =
+        tidings::notice::rows::verify(tidings.app().db.reads(), notice.parse().unwrap()).await.unwrap();
+    whole.unwrap();
 }
 
 /// Whether a statement can be planned and is about the large tables; the schema's own history is not.

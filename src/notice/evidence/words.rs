@@ -52,7 +52,8 @@ words! {
 /// What a relay said, with whatever could name the person left out: anything that looks like an address, however it is
 /// quoted or encoded, and the part of their own address before the @ where it stands as a word.
 pub fn masked(words: &str, own: Option<&str>) -> String {
-    let local = own.and_then(|own| own.rsplit_once('@')).map(|(local, _)| local.to_lowercase());
+    let own = own.map(str::to_lowercase);
+    let own = own.as_deref().and_then(|own| own.rsplit_once('@'));
     let apart = |c: char| c.is_whitespace() || "<>()[]{}\"'`,;:|".contains(c);
     let mut out = String::with_capacity(words.len());
     let mut rest = words;
@@ -62,7 +63,9 @@ pub fn masked(words: &str, own: Option<&str>) -> String {
         let small = word.to_lowercase();
         let bare = small.trim_end_matches(['.', '!', '?']);
         let address = small.len() > 1 && ["@", "%40", "=40"].iter().any(|at| small.contains(at));
-        let theirs = local.as_deref().is_some_and(|local| bare == local || holds(bare, local));
+        let theirs = own.is_some_and(|(local, domain)| {
+            bare == local || holds(bare, local) || bare.contains(domain) && bare.contains(local)
+        });
         out.push_str(if address || theirs { "…" } else { word });
         rest = after;
     }
@@ -100,6 +103,7 @@ mod tests {
             assert_eq!(masked(said, own), kept);
         }
         assert_eq!(masked("550 a user is gone", Some("a@b.example")), "550 … user is gone");
+        assert_eq!(masked("a=b.example busy at b.example", Some("a@b.example")), "… busy at b.example");
         assert_eq!(masked("leeward", Some("lee@b.example")), "leeward");
     }
 }

@@ -51,7 +51,6 @@ pub async fn open(
     let now = app.db.read_clock(&**txn).await?;
     let effective_at = version.effective_at.unwrap_or(now);
     let made = insert(txn, policy, version, effective_at, State::Running, now, actor).await?;
-    super::published(txn, &app.db, &made, policy, version).await?;
     evidence::published(txn, &app.db, &made, policy, version).await?;
     let telling = Telling { kind: RoundKind::Change, reason: None, summaries: BTreeMap::new(), actor };
     begin_round(txn, app, &made, policy, version, telling).await?;

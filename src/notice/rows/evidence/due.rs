@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, FromQueryResult, Statement};
 
-use super::{NewEntry, append_many};
+use super::{NewEntry, append_many, share};
 use crate::address::AddressHash;
 use crate::brand::{self, Brand};
 use crate::db::{Db, Write};
@@ -64,6 +64,8 @@ struct Ended {
 /// # Errors
 /// The database's own.
 pub async fn record_deliveries(txn: &Write, db: &Db, round: &Round) -> Result<u64, DbErr> {
+    // First of all: whoever changes the notice may end deliveries, which makes them due.
+    share(txn, db, round.notice_id).await?;
     let lock = if db.backend() == DbBackend::Postgres { " FOR UPDATE SKIP LOCKED" } else { "" };
     let sql = format!(
         "DELETE FROM evidence_due WHERE mailing_id = $1 AND delivery_id IN (SELECT delivery_id FROM evidence_due \

@@ -1,7 +1,8 @@
 //! Evidence in the database: entries are appended and never changed.
 //!
-//! Whoever appends holds the notice's head locked until the transaction ends: append last in a transaction, after every
-//! other lock, and commit soon. An append that does not follow the head fails, and nothing mends a chain.
+//! Whoever appends holds the notice's head locked until the transaction ends, and before it a share of the notice's own
+//! lock, which whoever changes the notice holds alone: append last in a transaction, after every other lock, and commit
+//! soon. An append that does not follow the head fails, and nothing mends a chain.
 
 mod due;
 mod look;
@@ -66,6 +67,7 @@ pub async fn append_many(txn: &Write, db: &Db, notice: NoticeId, new: Vec<NewEnt
     if new.is_empty() {
         return Ok(());
     }
+    share(txn, db, notice).await?;
     let (mut head, at) = locked_head(txn, db, notice).await?;
     let mut list = List::new([
         ("seq", Column::Int),
@@ -98,6 +100,16 @@ pub async fn append_many(txn: &Write, db: &Db, notice: NoticeId, new: Vec<NewEnt
     let sql = "UPDATE evidence_heads SET seq = $2, hash = $3 WHERE notice_id = $1";
     let values = [notice.0.into(), head.seq.into(), head.hash.into()];
     txn.execute_raw(Statement::from_sql_and_values(db.backend(), sql, values)).await?;
+    Ok(())
+}
+
+/// Takes a share of the notice's lock. An entry needs one, since it refers to the notice, and taken after the head's lock it
+/// would wait for somebody who waits for the head.
+async fn share(txn: &Write, db: &Db, notice: NoticeId) -> Result<(), DbErr> {
+    if db.backend() == DbBackend::Postgres {
+        let sql = "SELECT id FROM notices WHERE id = $1 FOR KEY SHARE";
+        txn.query_one_raw(Statement::from_sql_and_values(db.backend(), sql, [notice.0.into()])).await?;
+    }
     Ok(())
 }
 
