@@ -1,5 +1,6 @@
 //! Web pages and HTTP (H).
 
+mod answers;
 mod bodies;
 mod headers;
 mod limits;

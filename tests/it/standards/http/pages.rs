@@ -4,6 +4,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use super::answers;
 use super::states::{self, Shown};
 use crate::harness::*;
 use crate::unsubscribe_page::{ADA, decision, path, set_up};
@@ -30,13 +31,23 @@ fn images(pages: &[Shown]) -> Value {
 async fn h6_every_page_in_every_state_and_language_is_accessible_narrow_and_wide_by_day_and_by_night() {
     let mut pages = states::link_pages(Database::sqlite()).await;
     pages.extend(states::mailbox_pages().await);
+    assert!(!images(&pages).as_object().unwrap().is_empty(), "no page shows a logo");
+    are_accessible(&pages);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h6_the_page_of_an_answer_is_accessible_in_every_state_as_the_others_are() {
+    are_accessible(&answers::approval_pages(Database::sqlite()).await);
+}
+
+/// Two independent programs find nothing wrong with these pages.
+fn are_accessible(pages: &[Shown]) {
     for page in pages.iter().filter(|page| !page.name.starts_with("mailbox")) {
         let lang = format!("lang=\"{}\"", page.lang);
         assert!(page.answer.text.contains(&lang), "{} {}", page.name, page.lang);
         assert_eq!(page.answer.header("content-language"), page.lang, "{}", page.name);
     }
-    let given = json!({ "pages": pages.iter().map(as_json).collect::<Vec<_>>(), "images": images(&pages) });
-    assert!(!given["images"].as_object().unwrap().is_empty(), "no page shows a logo");
+    let given = json!({ "pages": pages.iter().map(as_json).collect::<Vec<_>>(), "images": images(pages) });
     let judged = tools::run_json(tools::node("pages.cjs"), given.to_string());
     assert_eq!(judged["looks"], pages.len() * 4);
     let findings: Vec<&str> =
