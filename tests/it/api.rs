@@ -393,6 +393,18 @@ on_both! {
 
 /// Part 1 of the interface: what stands here must be in the document, and nothing else may be but `ALSO`.
 const CALLS: &[&str] = &[
+    "GET /notices/{id}",
+    "POST /notices/{id}/postpone",
+    "POST /notices/{id}/correct",
+    "POST /notices/{id}/withdraw",
+    "GET /notices/{id}/evidence",
+    "GET /notices/{id}/unreachable",
+    "POST /notices/{id}/told",
+    "GET /recipients/{id}/policies",
+    "PUT /policies/{policy}",
+    "POST /policies/{policy}/versions",
+    "POST /policies/{policy}/versions/{n}/publish",
+    "POST /policies/{policy}/versions/{n}/release",
     "PUT /brands/{brand}",
     "PUT /brands/{brand}/topics/{topic}",
     "DELETE /brands/{brand}",
@@ -429,6 +441,13 @@ const CALLS: &[&str] = &[
 ];
 /// What users of such software expect besides.
 const ALSO: &[&str] = &[
+    "GET /notices",
+    "GET /policies",
+    "GET /policies/{policy}",
+    "GET /policies/{policy}/versions",
+    "GET /policies/{policy}/versions/{n}",
+    "DELETE /policies/{policy}/versions/{n}",
+    "GET /policies/{policy}/versions/{n}/preview",
     "GET /brands",
     "GET /brands/{brand}",
     "GET /brands/{brand}/topics",

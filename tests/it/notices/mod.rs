@@ -1,6 +1,3 @@
-//! Notices: who is told of a change, how often, by when, and what an administrator changes about it on the way.
+//! A notice from its publication to the day on which it takes effect, for many people.
 
-mod clock;
 mod journey;
-mod rounds;
-mod told;

@@ -5,6 +5,7 @@ mod addresses;
 mod dkim;
 mod format;
 mod http;
+mod notices;
 mod provider;
 mod sending;
 mod unsubscribe;

@@ -7,7 +7,7 @@ use crate::harness::{Act, Database, Process, SmtpServer, Stage, Tidings, eventua
 const HOUR: std::time::Duration = std::time::Duration::from_secs(3600);
 
 on_both! {
-    async fn a_notice_that_will_not_be_done_in_time_says_so_and_takes_it_back_when_it_will(database: Database) {
+    async fn pn2_a_notice_that_will_not_be_done_in_time_says_so_and_takes_it_back_when_it_will(database: Database) {
         let tidings = Tidings::start(database).await;
         tidings.ready_to_send().await;
         tidings.recipients(3).await;
@@ -40,7 +40,7 @@ on_both! {
         tidings.stop().await;
     }
 
-    async fn a_notice_is_tried_until_everyone_is_to_be_told_however_long_that_is(database: Database) {
+    async fn pn2_a_notice_is_tried_until_everyone_is_to_be_told_however_long_that_is(database: Database) {
         let tidings = Tidings::start(database).await;
         tidings.ready_to_send().await;
         tidings.recipients(1).await;
@@ -70,7 +70,7 @@ on_both! {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_log_and_the_metrics_tell_of_a_notice_that_will_be_late() {
+async fn pn2_the_log_and_the_metrics_tell_of_a_notice_that_will_be_late() {
     let relay = SmtpServer::start().await;
     relay.on(Stage::Rcpt, Act::reply(450, "4.2.1 later"));
     let url = relay.url();

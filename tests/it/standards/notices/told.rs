@@ -34,7 +34,7 @@ async fn all_told(tidings: &Tidings, notice: &Value) -> Value {
 }
 
 on_both! {
-    async fn everyone_is_told_who_must_be_and_nobody_else(database: Database) {
+    async fn pn1_everyone_is_told_who_must_be_and_nobody_else(database: Database) {
         let tidings = ready(database).await;
         let refuses = person(&tidings, "refuses@people.example.com", json!({})).await;
         tidings.post("/opt-outs", json!({ "email": "refuses@people.example.com", "scope": "all", "channel": "phone" })).await.is(201);
@@ -63,7 +63,7 @@ on_both! {
         tidings.stop().await;
     }
 
-    async fn who_joins_before_the_change_is_told_at_once_and_who_joins_after_it_is_not(database: Database) {
+    async fn pn1_who_joins_before_the_change_is_told_at_once_and_who_joins_after_it_is_not(database: Database) {
         let tidings = ready(database).await;
         person(&tidings, "first@people.example.com", json!({})).await;
         tidings.policy(json!({})).await;
@@ -88,7 +88,7 @@ on_both! {
         tidings.stop().await;
     }
 
-    async fn each_reads_it_in_their_language_as_far_as_there_is_a_text(database: Database) {
+    async fn pn13_each_reads_it_in_their_language_as_far_as_there_is_a_text(database: Database) {
         let tidings = ready(database).await;
         for (who, locale) in [("en", json!("en-GB")), ("de", json!("de_CH")), ("at", json!("de-AT")), ("fr", json!("fr")), ("none", Value::Null)] {
             person(&tidings, &format!("{who}@people.example.com"), json!({ "locale": locale })).await;
@@ -112,7 +112,7 @@ on_both! {
         tidings.stop().await;
     }
 
-    async fn a_notice_that_is_published_twice_is_one_and_nobody_gets_it_again_after_a_restart(database: Database) {
+    async fn pn9_a_notice_that_is_published_twice_is_one_and_nobody_gets_it_again_after_a_restart(database: Database) {
         let mut tidings = ready(database).await;
         tidings.recipients(40).await;
         tidings.policy(json!({})).await;
@@ -129,7 +129,7 @@ on_both! {
         tidings.stop().await;
     }
 
-    async fn nobody_waits_for_their_notice_behind_marketing(database: Database) {
+    async fn pn8_nobody_waits_for_their_notice_behind_marketing(database: Database) {
         let tidings = Tidings::start_with(database, |settings| settings.worker_connections = 2).await;
         tidings.ready_to_send().await;
         tidings.recipients(80).await;
@@ -147,7 +147,7 @@ on_both! {
         tidings.stop().await;
     }
 
-    async fn whoever_could_not_be_told_is_listed_with_the_reason_and_can_be_told_another_way(database: Database) {
+    async fn pn1_whoever_could_not_be_told_is_listed_with_the_reason_and_can_be_told_another_way(database: Database) {
         let tidings = ready(database).await;
         let refused = person(&tidings, "refused@people.example.com", json!({ "name": "Ada, \"A.\"", "external_id": "7" })).await;
         person(&tidings, "fine@people.example.com", json!({})).await;
@@ -181,7 +181,7 @@ on_both! {
         tidings.stop().await;
     }
 
-    async fn a_notice_carries_all_it_must_and_nothing_to_refuse_it_by(database: Database) {
+    async fn pn3_pn4_a_notice_carries_all_it_must_and_nothing_to_refuse_it_by(database: Database) {
         let tidings = ready(database).await;
         person(&tidings, "ada@people.example.com", json!({})).await;
         tidings.policy(json!({})).await;

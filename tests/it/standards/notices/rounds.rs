@@ -30,7 +30,7 @@ async fn completed(tidings: &Tidings, id: &str, rounds: usize) -> Value {
 }
 
 on_both! {
-    async fn a_correction_tells_everyone_anew_with_its_reason(database: Database) {
+    async fn pn10_a_correction_tells_everyone_anew_with_its_reason(database: Database) {
         let tidings = ready(database, json!({})).await;
         let notice = tidings.announce("material", json!({})).await;
         let id = notice["id"].as_str().unwrap();
@@ -53,7 +53,7 @@ on_both! {
         tidings.stop().await;
     }
 
-    async fn a_postponement_moves_the_date_and_stops_what_waits_of_the_former_message(database: Database) {
+    async fn pn10_a_postponement_moves_the_date_and_stops_what_waits_of_the_former_message(database: Database) {
         let tidings = ready(database, json!({})).await;
         // Nobody can be told of the first date.
         tidings.smtp.on(Stage::Rcpt, Act::reply(450, "4.2.1 later"));
@@ -81,7 +81,7 @@ on_both! {
         tidings.stop().await;
     }
 
-    async fn what_is_withdrawn_is_told_to_those_who_knew_and_to_nobody_else(database: Database) {
+    async fn pn10_what_is_withdrawn_is_told_to_those_who_knew_and_to_nobody_else(database: Database) {
         let tidings = ready(database, json!({})).await;
         tidings.smtp.on(Stage::Rcpt, Act::reply(550, "5.7.1 no")).to("p0@people.example.com");
         let notice = tidings.announce("material", json!({})).await;
@@ -108,7 +108,7 @@ on_both! {
         tidings.stop().await;
     }
 
-    async fn a_withdrawal_can_be_silent(database: Database) {
+    async fn pn10_a_withdrawal_can_be_silent(database: Database) {
         let tidings = ready(database, json!({})).await;
         let notice = tidings.announce("material", json!({})).await;
         let id = notice["id"].as_str().unwrap().to_owned();
@@ -119,7 +119,7 @@ on_both! {
         tidings.stop().await;
     }
 
-    async fn who_has_not_answered_is_asked_again_on_the_days_that_the_policy_names(database: Database) {
+    async fn pn5_who_has_not_answered_is_asked_again_on_the_days_that_the_policy_names(database: Database) {
         let tidings = ready(database, json!({ "remind_days_before": [20, 5] })).await;
         let notice = tidings.announce("adverse", json!({})).await;
         let id = notice["id"].as_str().unwrap().to_owned();
@@ -140,7 +140,7 @@ on_both! {
         tidings.stop().await;
     }
 
-    async fn what_is_in_force_is_told_again_every_so_many_months_unless_somebody_refuses_that(database: Database) {
+    async fn pn11_what_is_in_force_is_told_again_every_so_many_months_unless_somebody_refuses_that(database: Database) {
         let tidings = ready(database, json!({ "reminder_months": 6 })).await;
         let refusal = json!({ "email": "p0@people.example.com", "channel": "phone", "scope": { "brand": "acme", "topic": "policy-reminders" } });
         tidings.post("/opt-outs", refusal).await.is(201);
