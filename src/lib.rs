@@ -1,8 +1,7 @@
 //! Tidings sends the mail that people must get and stops the mail that people refuse.
 //!
-//! One program: a worker that hands service messages and marketing mail to an SMTP relay, and a small web service that
-//! records opt-outs and, from that moment, keeps every message that can be refused from who made them. Publishing
-//! policies, and so notices of their changes, is not built yet.
+//! One program: a worker that hands policy notices, service messages and marketing mail to an SMTP relay, and a small web
+//! service that records opt-outs and, from that moment, keeps every message that can be refused from who made them.
 //!
 //! # Promises
 //!
@@ -16,12 +15,14 @@
 //!    unknown, the class decides: relationship, reminder and marketing are never tried again and counted `unknown`;
 //!    requested, service and notice are tried again with the same Message-ID. In no other case is anything sent twice,
 //!    and nothing accepted leaves the counts. ([`delivery`])
-//! 3. **Whoever must be told is told, or is on a list.** So far: nobody who was addressed drops out of the counts. Notices
-//!    are not built yet; their class is, and the decision knows it. ([`delivery`], [`decision`])
+//! 3. **Whoever must be told is told, or is on a list.** A notice reaches everyone of the brand at its start and everyone
+//!    who joins before the change takes effect, opted out or not; whoever cannot be reached is named in time for another
+//!    way. Nobody who was addressed drops out of the counts. ([`notice`], [`delivery`], [`decision`])
 //! 4. **`GET` and `HEAD` change nothing about a person**, since mail scanners follow every link. Links can be used
 //!    again and again. ([`opt_out`])
 //! 5. **Unsubscribe links work for ever.** A token carries what it needs and depends on no row that is ever deleted;
-//!    keys rotate in a ring. ([`link`])
+//!    keys rotate in a ring. Links by which a change is approved show the current version once another one has taken its
+//!    place. ([`link`])
 //! 6. **Forgetting a person does not forget their no.** What is kept about a refusal is kept under a keyed hash of the
 //!    address. ([`address`])
 //! 7. **No import, API upsert or campaign line lifts an opt-out.** Only the person's own act does: on a page reached
@@ -35,6 +36,7 @@
 //! ```text
 //!  campaign ── start freezes content ──▶ deliveries, one row a person        campaign, message
 //!  single message ─────────────────────▶ one delivery                         delivery
+//!  policy ── publish freezes content ──▶ deliveries, one row a person         policy, notice
 //!                                             │
 //!                       claim ── committed ───┤                               delivery::rows
 //!                       facts, read fresh ────┤                               opt_out::rows
