@@ -197,6 +197,8 @@ CREATE TABLE pace (
     per_thousand_seconds bigint
 );
 
+-- How many messages all workers handed over since there was somebody to count.
+ALTER TABLE heartbeats ADD COLUMN handed_over bigint NOT NULL DEFAULT 0;
 -- SHA-256 of the message that the last attempt handed over, where it is evidence.
 ALTER TABLE deliveries ADD COLUMN message_sha256 {bytes};
 -- Until when deliveries of a content are tried again at least, where that is later than their class says.

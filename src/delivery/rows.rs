@@ -31,7 +31,9 @@ pub use mailing::{Mailing, delete_some, move_deadline};
 pub use single::{Single, SingleError, accept, data_of, forecast, rehearse};
 pub use tally::{Depth, counts, depths, is_settled, suppressed_by};
 pub use turn::{Attempt, Beginning, Fate, Settling, Turn, begin, settle, turn};
-pub use view::{AttemptView, DeliveryFilter, DeliveryView, beat, get, last_beat, list, these};
+pub use view::{
+    AttemptView, DeliveryFilter, DeliveryView, anything_waits, beat, get, handed_over, last_beat, list, these,
+};
 
 /// `FOR UPDATE SKIP LOCKED` where there are row locks; SQLite has one writer at a time.
 fn skip_locked(backend: DbBackend) -> &'static str {

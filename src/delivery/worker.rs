@@ -128,7 +128,7 @@ pub async fn run(app: App, relay: Relay, stop: CancellationToken) {
     keepers.spawn(again_after_a_panic(move || claims::keep(kept.clone(), until.clone())));
     keepers.spawn(app.db.clone().listen(done.clone()));
     keepers.spawn(berths::keep(worker.clone(), done.clone()));
-    keepers.spawn(beat(app, done.clone()));
+    keepers.spawn(beat(worker.clone(), done.clone()));
     for tracker in [&claimers, &hands, &keepers] {
         tracker.close();
     }
@@ -158,9 +158,12 @@ async fn again_after_a_panic<F: Future<Output = ()>>(run: impl Fn() -> F) {
     }
 }
 
-async fn beat(app: App, done: CancellationToken) {
+async fn beat(worker: Arc<Worker>, done: CancellationToken) {
+    let app = &worker.app;
     loop {
-        if let Err(error) = rows::beat(&app.db).await {
+        let handed_over = worker.pace.take_untold();
+        if let Err(error) = rows::beat(&app.db, handed_over as u64).await {
+            worker.pace.put_back_untold(handed_over);
             tracing::warn!(%error, "could not write the heartbeat");
         }
         match rows::depths(&app.db).await {

@@ -80,10 +80,11 @@ pub fn measured(known: Option<f64>, before: Sample, after: Sample) -> Option<f64
         return known;
     }
     let rate = after.sent.saturating_sub(before.sent) as f64 / seconds;
+    let busy = before.waited && after.waited;
     match known {
-        None if rate > 0.0 => Some(rate),
+        None if busy || rate > ASSUMED_PER_SECOND => Some(rate),
         None => None,
-        Some(known) if before.waited && after.waited => Some((known + rate) / 2.0),
+        Some(known) if busy => Some((known + rate) / 2.0),
         Some(known) => Some(known.max(rate)),
     }
 }
@@ -126,6 +127,8 @@ mod tests {
     fn an_idle_relay_says_nothing_about_its_rate() {
         let at = |seconds: i64, sent, waited| Sample { at: Timestamp(seconds * 1_000_000), sent, waited };
         assert_eq!(measured(None, at(0, 0, false), at(10, 1000, false)), Some(100.0));
+        assert_eq!(measured(None, at(0, 0, false), at(10, 20, false)), None);
+        assert_eq!(measured(None, at(0, 0, true), at(10, 20, true)), Some(2.0));
         assert_eq!(measured(Some(100.0), at(0, 0, false), at(10, 10, false)), Some(100.0));
         assert_eq!(measured(Some(100.0), at(0, 0, true), at(10, 0, true)), Some(50.0));
         assert_eq!(measured(Some(100.0), at(5, 0, true), at(5, 0, true)), Some(100.0));

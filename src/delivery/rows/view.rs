@@ -270,19 +270,46 @@ impl Row {
     }
 }
 
-/// Notes that a worker looked for work, for those who watch. Nothing is decided by it.
+/// Notes that a worker looked for work, and how many messages it handed over since it last did, for those who watch.
+/// Nothing is decided by it.
 ///
 /// # Errors
 /// The database's own.
-pub async fn beat(db: &Db) -> Result<(), DbErr> {
+pub async fn beat(db: &Db, handed_over: u64) -> Result<(), DbErr> {
     let txn = db.begin().await?;
     let sql = format!(
-        "INSERT INTO heartbeats (name, seen_at) VALUES ('worker', {}) \
-         ON CONFLICT (name) DO UPDATE SET seen_at = excluded.seen_at",
+        "INSERT INTO heartbeats (name, seen_at, handed_over) VALUES ('worker', {}, $1) \
+         ON CONFLICT (name) DO UPDATE SET seen_at = excluded.seen_at, \
+         handed_over = heartbeats.handed_over + excluded.handed_over",
         db.now_sql()
     );
-    txn.execute_raw(Statement::from_string(db.backend(), sql)).await?;
+    let handed_over = i64::try_from(handed_over).unwrap_or(i64::MAX);
+    txn.execute_raw(Statement::from_sql_and_values(db.backend(), sql, [handed_over.into()])).await?;
     txn.commit().await
+}
+
+/// How many messages all workers have handed over, as they told by their heartbeats.
+///
+/// # Errors
+/// The database's own.
+pub async fn handed_over(on: &impl ConnectionTrait) -> Result<u64, DbErr> {
+    let sql = "SELECT handed_over FROM heartbeats WHERE name = 'worker'";
+    let row = on.query_one_raw(Statement::from_string(on.get_database_backend(), sql)).await?;
+    let count: i64 = row.map_or(Ok(0), |row| row.try_get("", "handed_over"))?;
+    Ok(u64::try_from(count).unwrap_or(0))
+}
+
+/// Whether anything may go now and has not gone yet.
+///
+/// # Errors
+/// The database's own.
+pub async fn anything_waits(db: &Db, on: &impl ConnectionTrait) -> Result<bool, DbErr> {
+    let sql = format!(
+        "SELECT 1 AS one FROM contents c WHERE c.active AND c.lane IN (0, 1) AND NOT c.held AND EXISTS \
+         (SELECT 1 FROM queue q WHERE q.content_id = c.id AND q.due_at <= {}) LIMIT 1",
+        db.now_sql()
+    );
+    Ok(on.query_one_raw(Statement::from_string(db.backend(), sql)).await?.is_some())
 }
 
 /// How long ago a worker last looked for work; none when none ever did.

@@ -102,17 +102,34 @@ pub(super) async fn keep(worker: Arc<Worker>, done: CancellationToken) {
 /// How fast deliveries leave, so that a claim takes about a second's worth.
 pub(super) struct Pace {
     left: AtomicUsize,
+    /// What left since somebody was told.
+    untold: AtomicUsize,
     since: Mutex<(Instant, usize)>,
 }
 
 impl Pace {
     pub(super) fn new(least: usize) -> Self {
-        Self { left: AtomicUsize::new(0), since: Mutex::new((Instant::now(), least)) }
+        Self {
+            left: AtomicUsize::new(0),
+            untold: AtomicUsize::new(0),
+            since: Mutex::new((Instant::now(), least)),
+        }
     }
 
     /// A delivery left.
     pub(super) fn count(&self) {
         self.left.fetch_add(1, Ordering::Relaxed);
+        self.untold.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many left since this was last asked.
+    pub(super) fn take_untold(&self) -> usize {
+        self.untold.swap(0, Ordering::Relaxed)
+    }
+
+    /// So many were not told after all.
+    pub(super) fn put_back_untold(&self, count: usize) {
+        self.untold.fetch_add(count, Ordering::Relaxed);
     }
 
     /// How many to claim: what left in the last second, at least `least`.

@@ -74,7 +74,8 @@ pub async fn keep_pace(app: &App) -> Result<Option<Vec<Beat>>, DbErr> {
 }
 
 async fn judge(txn: &Write, app: &App, notice: Notice, now: Timestamp) -> Result<Option<Beat>, DbErr> {
-    let outlook = outlook(&**txn, app, &notice).await?;
+    // Whoever looks is a worker, whether or not it has shown itself yet.
+    let outlook = Outlook { sending: true, ..outlook(&**txn, app, &notice).await? };
     let projected_end = outlook.projected_end(now);
     let completed = telling_round(&**txn, notice.id).await?.is_some_and(|round| round.completed_at.is_some());
     let late = !completed && projected_end.is_none_or(|end| end > notice.complete_by);
@@ -98,12 +99,9 @@ async fn kept(on: &impl ConnectionTrait) -> Result<Option<Kept>, DbErr> {
 }
 
 async fn sample(txn: &Write, db: &Db, now: Timestamp) -> Result<(), DbErr> {
-    let sql = "SELECT CAST(COALESCE((SELECT SUM(n) FROM tally WHERE state = 'sent'), 0) AS bigint) AS sent, \
-        EXISTS (SELECT 1 FROM contents WHERE active AND lane IN (0, 1) AND NOT held) AS waited";
-    let row = txn.query_one_raw(Statement::from_string(db.backend(), sql)).await?;
-    let row = row.ok_or_else(|| DbErr::RecordNotFound("what was sent".into()))?;
-    let (sent, waited): (i64, bool) = (row.try_get("", "sent")?, row.try_get("", "waited")?);
-    let after = Sample { at: now, sent: u64::try_from(sent).unwrap_or(0), waited };
+    let sent = delivery::rows::handed_over(&**txn).await?;
+    let waited = delivery::rows::anything_waits(db, &**txn).await?;
+    let after = Sample { at: now, sent, waited };
     let rate = match kept(&**txn).await? {
         Some(before) => {
             let known = before.per_thousand_seconds.map(|rate| rate as f64 / 1000.0);
@@ -117,6 +115,7 @@ async fn sample(txn: &Write, db: &Db, now: Timestamp) -> Result<(), DbErr> {
     let sql = "INSERT INTO pace (id, sampled_at, sent, waited, per_thousand_seconds) VALUES (1, $1, $2, $3, $4) \
         ON CONFLICT (id) DO UPDATE SET sampled_at = excluded.sampled_at, sent = excluded.sent, \
         waited = excluded.waited, per_thousand_seconds = excluded.per_thousand_seconds";
+    let sent = i64::try_from(sent).unwrap_or(i64::MAX);
     let values: [Value; 4] = [now.0.into(), sent.into(), waited.into(), rate.into()];
     txn.execute_raw(Statement::from_sql_and_values(db.backend(), sql, values)).await?;
     Ok(())

@@ -132,11 +132,18 @@ on_both! {
     async fn pn8_nobody_waits_for_their_notice_behind_marketing(database: Database) {
         let tidings = Tidings::start_with(database, |settings| settings.worker_connections = 2).await;
         tidings.ready_to_send().await;
-        tidings.recipients(80).await;
+        tidings.brand_with_every_class("other").await;
+        for n in 0..10 {
+            person(&tidings, &format!("told{n}@people.example.com"), json!({ "brands": ["acme"] })).await;
+        }
+        let lines: String = (0..300).map(|n| format!("offered{n}@people.example.com\n")).collect();
         tidings.policy(json!({})).await;
         // Each message takes the relay a moment, so that the campaign is far from its end when the notice comes.
         tidings.smtp.on(Stage::FinalDot, Act::Late(std::time::Duration::from_millis(30)));
-        let campaign = tidings.draft("acme", "marketing").await;
+        let body = json!({ "brand": "other", "topic": "marketing", "template": "hello" });
+        let campaign = tidings.post("/campaigns", body).await.id();
+        let path = format!("/campaigns/{campaign}/recipients");
+        tidings.post_text(&path, "text/csv", format!("email\n{lines}")).await.ok();
         tidings.post_empty(&format!("/campaigns/{campaign}/start")).await.ok();
         tidings.relay_has(5).await;
         let notice = tidings.announce("material", json!({})).await;
