@@ -68,11 +68,9 @@ async fn begin(app: &App, id: PolicyId) -> Result<bool, NoticeError> {
 async fn due(on: &impl ConnectionTrait, policy: &Policy, now: Timestamp) -> Result<Option<Version>, DbErr> {
     let (Some(months), Some(_)) = (policy.reminder_months, policy.reminder_topic_id) else { return Ok(None) };
     let versions = policy::rows::versions(on, policy.id).await?;
-    let in_force = versions
-        .into_iter()
-        .filter(|version| version.state == policy::State::Published)
-        .filter(|version| holds_since(version).is_some_and(|since| since <= now))
-        .next_back();
+    let in_force = versions.into_iter().rfind(|version| {
+        version.state == policy::State::Published && holds_since(version).is_some_and(|since| since <= now)
+    });
     let Some(version) = in_force else { return Ok(None) };
     let mut last = holds_since(&version).max(version.published_at);
     for notice in list(on, None, Some(policy.id), None, MOST).await? {

@@ -47,7 +47,7 @@ fn changed(entry: &mut Entry, field: usize, how: u8) {
         1 => entry.at.0 += i64::from(how) + 1,
         2 => entry.kind.push('x'),
         3 => match &mut entry.person {
-            Some(person) if how % 2 == 0 => flip(person),
+            Some(person) if how.is_multiple_of(2) => flip(person),
             Some(_) => entry.person = None,
             None => entry.person = Some(vec![how; 32]),
         },
