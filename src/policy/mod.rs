@@ -4,7 +4,9 @@
 //! published when is decided here; who is told of it, in [`crate::notice`].
 
 pub mod api;
+pub mod changes;
 mod draft;
+pub mod markdown;
 pub mod rows;
 mod words;
 
