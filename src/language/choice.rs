@@ -53,6 +53,16 @@ pub(super) fn accepted(field: &str) -> Option<Locale> {
         .map(|(_, _, locale)| locale)
 }
 
+/// The tags of an `Accept-Language` field, the one wanted most first; see [`Locale::accepted`]. `*` and what is ruled out
+/// are not among them.
+pub fn tags_accepted(field: &str) -> Vec<&str> {
+    let ranges = bounded(field).split(',').take(MAX_RANGES).filter_map(range_and_weight);
+    let mut tags: Vec<(&str, u16)> = ranges.filter(|(tag, weight)| *tag != "*" && *weight > 0).collect();
+    // Stable: of equals the earlier one.
+    tags.sort_by_key(|(_, weight)| std::cmp::Reverse(*weight));
+    tags.into_iter().map(|(tag, _)| tag).collect()
+}
+
 /// As much of the field as is read, ending with a whole range.
 fn bounded(field: &str) -> &str {
     if field.len() <= MAX_FIELD {

@@ -7,11 +7,15 @@ use std::time::Duration;
 
 use serde::Serialize;
 use similar::{ChangeTag, DiffOp, TextDiff};
+use tokio::sync::Semaphore;
 
 use super::markdown::{Block, blocks};
+use crate::clock::Instant;
 
 /// How long comparing may take.
-const TIME: Duration = Duration::from_millis(500);
+const TIME: Duration = Duration::from_secs(1);
+/// How many are compared at the same time: it takes what a processor has, and anybody may ask for it.
+static TURNS: Semaphore = Semaphore::const_new(2);
 /// Blocks without a change that are shown before and after one with a change.
 const AROUND: usize = 1;
 /// Blocks that have less than this in common are shown one after the other.
@@ -62,14 +66,24 @@ pub enum Kind {
     Removed,
 }
 
-/// Compares two texts, both Markdown. Nothing when they say the same.
-pub fn between(old: &str, new: &str) -> Vec<Part> {
+/// Compares two texts, both Markdown, away from whatever else is served. Nothing when they say the same.
+pub async fn compare(old: String, new: String) -> Vec<Part> {
+    let _turn = TURNS.acquire().await;
+    let compared = tokio::task::spawn_blocking(move || between(&old, &new)).await;
+    compared.unwrap_or_else(|error| {
+        tracing::error!(%error, "two texts could not be compared");
+        Vec::new()
+    })
+}
+
+fn between(old: &str, new: &str) -> Vec<Part> {
+    let end = Instant::now().plus(TIME);
     let (old, new) = (blocks(old), blocks(new));
     let (old, new): (Vec<String>, Vec<String>) =
         (old.into_iter().map(marked).collect(), new.into_iter().map(marked).collect());
     let (old, new): (Vec<&str>, Vec<&str>) =
         (old.iter().map(String::as_str).collect(), new.iter().map(String::as_str).collect());
-    let diff = TextDiff::configure().timeout(TIME).diff_slices(&old, &new);
+    let diff = TextDiff::configure().timeout(end.remaining()).diff_slices(&old, &new);
     let mut lines = Vec::new();
     for op in diff.ops() {
         match *op {
@@ -82,8 +96,11 @@ pub fn between(old: &str, new: &str) -> Vec<Part> {
             DiffOp::Insert { new_index, new_len, .. } => {
                 lines.extend(whole(&new[new_index..new_index + new_len], Kind::Added));
             }
-            DiffOp::Replace { old_index, old_len, new_index, new_len } => lines
-                .extend(replaced(&old[old_index..old_index + old_len], &new[new_index..new_index + new_len])),
+            DiffOp::Replace { old_index, old_len, new_index, new_len } => lines.extend(replaced(
+                &old[old_index..old_index + old_len],
+                &new[new_index..new_index + new_len],
+                end.remaining(),
+            )),
         }
     }
     folded(lines)
@@ -99,9 +116,9 @@ fn whole<'t>(texts: &'t [&'t str], kind: Kind) -> impl Iterator<Item = Line> + '
 }
 
 /// Blocks in the place of others: word by word where they are alike.
-fn replaced(old: &[&str], new: &[&str]) -> Vec<Line> {
+fn replaced(old: &[&str], new: &[&str], time: Duration) -> Vec<Line> {
     let (old_words, new_words) = (words(old), words(new));
-    let diff = TextDiff::configure().timeout(TIME).diff_slices(&old_words, &new_words);
+    let diff = TextDiff::configure().timeout(time).diff_slices(&old_words, &new_words);
     if diff.ratio() < ALIKE {
         return whole(old, Kind::Removed).chain(whole(new, Kind::Added)).collect();
     }

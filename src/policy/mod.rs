@@ -7,6 +7,8 @@ pub mod api;
 pub mod changes;
 mod draft;
 pub mod markdown;
+pub mod pages;
+mod reader;
 pub mod rows;
 mod words;
 

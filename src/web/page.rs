@@ -8,20 +8,25 @@
 use std::sync::LazyLock;
 
 use axum::body::Body;
-use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use handlebars::{Context, Handlebars, Helper, HelperResult, Output, RenderContext, RenderErrorReason};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use url::Url;
 
+use super::has_it;
 use crate::brand::Brand;
 use crate::colour::{Colour, DARK_GROUND, LIGHT_GROUND};
-use crate::language::{Choice, Locale, Value as Given};
+use crate::language::{Choice, Language, Locale, Value as Given};
 
 const STYLE: &str = include_str!("../../templates/pages/style.css");
+/// What pages of texts have besides.
+const TEXT_STYLE: &str = include_str!("../../templates/pages/policy.css");
+/// For how long a page that is there for everyone may be kept.
+const PUBLIC_CACHE: &str = "public, max-age=300";
 /// The whole style of the page that must stay within 1 kB.
 const SMALL_STYLE: &str = ":root{color-scheme:light dark}body{font:1.1rem/1.5 system-ui,sans-serif;max-width:34rem;margin:2rem auto;padding:0 1.25rem;overflow-wrap:anywhere}";
 
@@ -30,12 +35,15 @@ const LOGO_WIDTH: u32 = 200;
 const LOGO_HEIGHT: u32 = 48;
 
 /// The templates: what a page is called and what it is made of.
-const TEMPLATES: [(&str, &str); 7] = [
+const TEMPLATES: [(&str, &str); 10] = [
     ("layout", include_str!("../../templates/pages/layout.html")),
     ("ask", include_str!("../../templates/pages/ask.html")),
     ("done", include_str!("../../templates/pages/done.html")),
     ("undone", include_str!("../../templates/pages/undone.html")),
     ("approve", include_str!("../../templates/pages/approve.html")),
+    ("policy", include_str!("../../templates/pages/policy.html")),
+    ("changes", include_str!("../../templates/pages/changes.html")),
+    ("change_line", include_str!("../../templates/pages/change_line.html")),
     ("message", include_str!("../../templates/pages/message.html")),
     ("unknown", include_str!("../../templates/pages/unknown.html")),
 ];
@@ -104,16 +112,49 @@ static PAGES: LazyLock<Handlebars<'static>> = LazyLock::new(|| {
 /// the settings tell; then browsers are told to stay with it.
 pub fn respond(status: StatusCode, page: Page<'_>, https: bool) -> Response<Body> {
     let style = format!("{}{STYLE}", palette(page.look));
-    let mut data = object(page.data);
     let language = page.choice.locale.language();
-    let title = match &page.look.name {
-        Some(name) => format!("{} · {}", language.text(page.title), language.isolate(name)),
-        None => language.text(page.title).to_owned(),
+    let data = framed(language.text(page.title), page.look, page.data, language, false);
+    finish(status, page.template, data, &style, page.choice, https)
+}
+
+/// Renders a page that is there for everyone: it may be kept for a while and found by search. `title` is what it is called,
+/// in the words of others; whoever has it already, by what was `asked`, is told so.
+pub fn respond_public(page: Page<'_>, title: &str, asked: &HeaderMap, https: bool) -> Response<Body> {
+    let style = format!("{}{STYLE}{TEXT_STYLE}", palette(page.look));
+    let data = framed(title, page.look, page.data, page.choice.locale.language(), true);
+    let html = rendered(page.template, data, &style, page.choice);
+    let tag = format!("\"{}\"", URL_SAFE_NO_PAD.encode(&Sha256::digest(html.as_bytes())[..16]));
+    let image = page.look.logo.is_some();
+    let mut response = if has_it(asked, &tag) {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        secure(&mut response, Some(&style), image, https);
+        response
+    } else {
+        as_html(StatusCode::OK, html, &style, page.choice, image, https)
+    };
+    let headers = response.headers_mut();
+    headers.insert("x-robots-tag", HeaderValue::from_static("all"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(PUBLIC_CACHE));
+    headers.insert(header::VARY, HeaderValue::from_static("Accept-Language"));
+    if let Ok(tag) = HeaderValue::try_from(tag) {
+        headers.insert(header::ETAG, tag);
+    }
+    response
+}
+
+/// What every page names beside its own data.
+fn framed(title: &str, look: &Look, data: Value, language: Language, public: bool) -> Map<String, Value> {
+    let mut data = object(data);
+    let title = match &look.name {
+        Some(name) => format!("{} · {}", language.isolate(title), language.isolate(name)),
+        None => title.to_owned(),
     };
     data.insert("title".into(), title.into());
-    data.insert("name".into(), page.look.name.clone().into());
-    data.insert("logo".into(), json!(page.look.logo));
-    finish(status, page.template, data, &style, page.choice, https)
+    data.insert("name".into(), look.name.clone().into());
+    data.insert("logo".into(), json!(look.logo));
+    data.insert("public".into(), public.into());
+    data
 }
 
 /// The page for a token that does not verify: at most 1 kB and, in one language, the same octets for every cause.
@@ -155,26 +196,42 @@ pub fn secure(response: &mut Response<Body>, style: Option<&str>, image: bool, h
 fn finish(
     status: StatusCode,
     template: &str,
-    mut data: Map<String, Value>,
+    data: Map<String, Value>,
     style: &str,
     choice: Choice,
     https: bool,
 ) -> Response<Body> {
+    let image = data.get("logo").is_some_and(Value::is_object);
+    let html = rendered(template, data, style, choice);
+    as_html(status, html, style, choice, image, https)
+}
+
+fn rendered(template: &str, mut data: Map<String, Value>, style: &str, choice: Choice) -> String {
     let language = choice.locale.language();
     data.insert("locale".into(), choice.locale.to_string().into());
     data.insert("lang".into(), language.code().into());
     data.insert("dir".into(), language.direction().into());
     data.insert("style".into(), style.into());
-    let image = data.get("logo").is_some_and(Value::is_object);
-    let html = PAGES.render(template, &Value::Object(data)).unwrap_or_else(|error| {
+    PAGES.render(template, &Value::Object(data)).unwrap_or_else(|error| {
         // What was done is done: a page that cannot be drawn must not look like a failure of the act.
         tracing::error!(template, %error, "a page could not be rendered");
         String::new()
-    });
+    })
+}
+
+fn as_html(
+    status: StatusCode,
+    html: String,
+    style: &str,
+    choice: Choice,
+    image: bool,
+    https: bool,
+) -> Response<Body> {
     let mut response = Response::new(Body::from(html));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    let language = choice.locale.language();
     headers.insert(header::CONTENT_LANGUAGE, HeaderValue::from_static(language.code()));
     if choice.by_request {
         headers.insert(header::VARY, HeaderValue::from_static("Accept-Language"));
@@ -236,7 +293,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::language::Language;
 
     async fn body(response: Response<Body>) -> String {
         let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
@@ -261,6 +317,23 @@ mod tests {
         })
     }
 
+    /// What the pages of policies name.
+    fn text_data() -> Value {
+        json!({
+            "policy": "Privacy", "language": "en",
+            "direction": "ltr", "html": "<p>We share less.</p>", "version": "2", "status": "policy.status.in_force", "mark": true,
+            "facts": [{ "name": "policy.updated", "date": "1 May 2027", "time": "2027-05-01T00:00:00Z" }], "sha256": "00",
+            "paragraphs": ["We share less."], "url": "/p", "current_url": "/p", "changes_url": "/p", "old": "1", "old_url": "/p",
+            "changes": [{ "folded": true, "n": 3, "lines": [] }, { "folded": false, "n": 1, "lines": [{ "heading": true, "pieces": [
+                { "added": true, "removed": false, "text": "new", "space": true }, { "added": false, "removed": true, "text": "old", "space": false },
+            ] }] }],
+            "same": false, "next": { "date": "1 May 2027", "paragraphs": ["We share less."], "language": "en", "direction": "ltr", "url": "/p", "changes_url": "/p" },
+            "versions": [{ "version": "2", "status": "policy.status.past", "here": false, "from": "1 May 2027", "time": "2027-05-01T00:00:00Z",
+                "language": "en", "direction": "ltr", "paragraphs": ["We share less."], "url": "/p", "changes_url": "/p" }],
+            "languages": [{ "language": "ar", "name": "العربية", "direction": "rtl", "url": "/p?lang=ar" }],
+        })
+    }
+
     fn every_choice() -> impl Iterator<Item = Choice> {
         Language::ALL.into_iter().map(|language| Choice { locale: language.into(), by_request: true })
     }
@@ -270,10 +343,13 @@ mod tests {
         let look = Look { name: Some("Acme".into()), color: Some("#ffee00".into()), logo: logo() };
         for choice in every_choice() {
             let language = choice.locale.language();
-            for (template, _) in
-                TEMPLATES.into_iter().filter(|(name, _)| !matches!(*name, "layout" | "unknown"))
+            for (template, _) in TEMPLATES
+                .into_iter()
+                .filter(|(name, _)| !matches!(*name, "layout" | "change_line" | "unknown"))
             {
-                let page = Page { template, title: "ask.title", look: &look, choice, data: data() };
+                let mut data = data();
+                data.as_object_mut().unwrap().extend(object(text_data()));
+                let page = Page { template, title: "ask.title", look: &look, choice, data };
                 let response = respond(StatusCode::OK, page, true);
                 assert_eq!(response.headers()[header::CONTENT_LANGUAGE], language.code());
                 let html = body(response).await;

@@ -61,6 +61,7 @@ const ROLES: &[(&str, &str, &[Role])] = &[
     ("post", "/policies/{policy}/versions", NONE),
     ("get", "/policies/{policy}/versions/{n}", READS_EVIDENCE),
     ("delete", "/policies/{policy}/versions/{n}", NONE),
+    ("get", "/policies/{policy}/versions/{n}/preview", READS_EVIDENCE),
     ("post", "/policies/{policy}/versions/{n}/publish", NONE),
     ("post", "/policies/{policy}/versions/{n}/release", NONE),
     ("get", "/recipients", PEOPLE),

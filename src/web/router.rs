@@ -52,7 +52,11 @@ fn api() -> OpenApiRouter<App> {
 
 /// The public pages, one line an idea.
 fn pages() -> Router<App> {
-    Router::new().merge(brand::pages::router()).merge(opt_out::pages::router()).merge(notice::pages::router())
+    Router::new()
+        .merge(brand::pages::router())
+        .merge(opt_out::pages::router())
+        .merge(policy::pages::router())
+        .merge(notice::pages::router())
 }
 
 /// The layers around everything; the last one is the outermost.

@@ -41,6 +41,7 @@ mod opt_outs;
 mod outage;
 mod plans;
 mod policies;
+mod policy_pages;
 mod processes;
 mod promises;
 mod quiet_logs;

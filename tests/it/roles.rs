@@ -16,7 +16,7 @@ const ADA: &str = "ada@people.example.com";
 const NOBODY: &str = "01890000-0000-7000-8000-000000000000";
 
 /// Method and path of each call, and who may make it.
-const CALLS: [(&str, &str, &str); 60] = [
+const CALLS: [(&str, &str, &str); 61] = [
     ("post", "/addresses/revive", "admin operator"),
     ("get", "/audit", "admin auditor"),
     ("get", "/brands", EVERYONE),
@@ -64,6 +64,7 @@ const CALLS: [(&str, &str, &str); 60] = [
     ("post", "/policies/{policy}/versions", "admin"),
     ("get", "/policies/{policy}/versions/{n}", "admin auditor"),
     ("delete", "/policies/{policy}/versions/{n}", "admin"),
+    ("get", "/policies/{policy}/versions/{n}/preview", "admin auditor"),
     ("post", "/policies/{policy}/versions/{n}/publish", "admin"),
     ("post", "/policies/{policy}/versions/{n}/release", "admin"),
     ("get", "/recipients", "admin accounts marketer operator auditor"),

@@ -123,7 +123,7 @@ function measures() {
   if (scrollWidth > window.innerWidth) found.push(`scrolls sideways: ${scrollWidth}`);
   for (const control of document.querySelectorAll('a, button, input:not([type=hidden])')) {
     const { width, height } = control.getBoundingClientRect();
-    const within = control.matches('p a, span a');
+    const within = control.matches('p a, span a, article a');
     if (!within && (width < 24 || height < 24)) found.push(`too small to hit: ${control.outerHTML.slice(0, 80)}`);
   }
   if (document.scripts.length > 0) found.push('has a script');
@@ -205,11 +205,11 @@ function forced() {
 // Tab reaches each control in the order of the page, and shows where it is.
 async function focusable(page) {
   const found = [];
-  const all = await page.evaluate(() => document.querySelectorAll('a[href], button, input:not([type=hidden]), pre[tabindex]').length);
+  const all = await page.evaluate(() => document.querySelectorAll('a[href], button, summary, input:not([type=hidden]), pre[tabindex]').length);
   for (let n = 0; n < all; n += 1) {
     await page.keyboard.press('Tab');
     const seen = await page.evaluate(() => {
-      const controls = [...document.querySelectorAll('a[href], button, input:not([type=hidden]), pre[tabindex], iframe')];
+      const controls = [...document.querySelectorAll('a[href], button, summary, input:not([type=hidden]), pre[tabindex], iframe')];
       const style = getComputedStyle(document.activeElement);
       return {
         at: controls.filter((control) => control.tagName !== 'IFRAME').indexOf(document.activeElement),

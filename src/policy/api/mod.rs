@@ -22,6 +22,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(versions::get_version, versions::delete_version))
         .routes(routes!(publishing::publish_version))
         .routes(routes!(publishing::release_version))
+        .routes(routes!(publishing::preview_version))
 }
 
 impl From<PolicyError> for Problem {

@@ -1,19 +1,23 @@
 //! Publishing: before it the preview, then one key or two.
 
+use std::collections::BTreeMap;
+
 use axum::extract::State as Shared;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::changeable;
-use super::versions::{VersionView, view};
+use super::versions::{TextView, VersionView, view};
+use super::{changeable, seen_version};
 use crate::access;
 use crate::app::App;
 use crate::brand::Brand;
 use crate::db::Write;
 use crate::notice;
-use crate::policy::rows::{self, Policy, Published};
-use crate::web::{Caller, Json, OptionalJson, Path, Problem};
+use crate::policy::changes::{self, Part};
+use crate::policy::markdown;
+use crate::policy::rows::{self, Policy, Published, Text};
+use crate::web::{Caller, Json, OptionalJson, Path, Problem, Query};
 
 /// Why a version may do what the policy's rules forbid.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -32,6 +36,66 @@ pub(super) struct PublishedView {
     version: VersionView,
     /// What tells people of it; null for a first version, for a minor change, and as long as it waits to be released.
     notice: Option<notice::rows::View>,
+}
+
+/// In which language a version is looked at.
+#[derive(Clone, Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Language {
+    /// The language tag of one of its texts; the policy's own when absent.
+    language: Option<String>,
+}
+
+/// A version as people will read it.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = VersionPreview)]
+pub(super) struct Preview {
+    /// The version.
+    version: VersionView,
+    /// The language tag of what follows.
+    language: String,
+    /// The text as HTML that can do nothing but be read, to stand below a heading of the first level.
+    html: String,
+    /// What changed since the version before, in the order of the text; empty where nothing but the form did, null for a
+    /// first version.
+    changes: Option<Vec<Part>>,
+    /// What it says, by language tag.
+    texts: BTreeMap<String, TextView>,
+}
+
+/// Preview a version.
+///
+/// Drafts too: the text as people will read it, and what changes.
+#[utoipa::path(get, path = "/policies/{policy}/versions/{n}/preview", tag = "policies",
+    params(("policy" = String, Path, description = "Slug of the policy"), ("n" = i64, Path, description = "Its number"),
+        Language),
+    responses((status = 200, description = "The version as people will read it", body = Preview)))]
+pub(super) async fn preview_version(
+    Shared(app): Shared<App>,
+    caller: Caller,
+    Path((slug, number)): Path<(String, i64)>,
+    Query(asked): Query<Language>,
+) -> Result<Json<Preview>, Problem> {
+    let (policy, brand, version) = seen_version(&app, &caller, &slug, number).await?;
+    let on = app.db.reads();
+    let before = rows::before(on, &version).await?;
+    let (version, texts) = view(on, &app, &brand, &policy, version).await?;
+    let language = asked.language.unwrap_or_else(|| policy.language.clone());
+    let text = texts.iter().find(|text| text.language.eq_ignore_ascii_case(&language));
+    let none = || Problem::field("language", format!("the version has no text in {language:?}"));
+    let Text { language, body_markdown, .. } = text.ok_or_else(none)?.clone();
+    let changes = match before {
+        Some(before) => {
+            let old = rows::text_for(on, &before, &language, &policy.language).await?;
+            Some(
+                changes::compare(old.map_or(String::new(), |old| old.body_markdown), body_markdown.clone())
+                    .await,
+            )
+        }
+        None => None,
+    };
+    let texts = texts.into_iter().map(|text| (text.language.clone(), text.into())).collect();
+    Ok(Json(Preview { version, language, html: markdown::to_html(&body_markdown), changes, texts }))
 }
 
 /// Publish a version.

@@ -12,7 +12,9 @@ use crate::db::Write;
 use crate::id::{BrandId, PolicyId, TopicId, VersionId};
 
 pub use settings::{Wanted, list, put};
-pub use versions::{Published, create, discard, in_force, public, publish, release, text_in, versions_after};
+pub use versions::{
+    Published, create, discard, in_force, public, publish, release, text_for, versions_after,
+};
 
 /// A policy as stored.
 pub type Policy = policy::Model;

@@ -328,16 +328,21 @@ pub async fn versions_after(
         .await
 }
 
-/// The text of a version in this language.
+/// The text of a version in this language, or in the default one when it has none in it.
 ///
 /// # Errors
 /// The database's own.
-pub async fn text_in(
+pub async fn text_for(
     on: &impl ConnectionTrait,
-    version: VersionId,
+    version: &Version,
     language: &str,
+    default: &str,
 ) -> Result<Option<Text>, DbErr> {
-    text::Entity::find_by_id((version, language.to_owned())).one(on).await
+    let in_language = |tag: &str| text::Entity::find_by_id((version.id, tag.to_owned()));
+    match in_language(language).one(on).await? {
+        Some(found) => Ok(Some(found)),
+        None => in_language(default).one(on).await,
+    }
 }
 
 async fn newest(txn: &Write, policy: PolicyId) -> Result<Option<Version>, DbErr> {

@@ -30,6 +30,7 @@ fn images(pages: &[Shown]) -> Value {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn h6_every_page_in_every_state_and_language_is_accessible_narrow_and_wide_by_day_and_by_night() {
     let mut pages = states::link_pages(Database::sqlite()).await;
+    pages.extend(states::policy_pages().await);
     pages.extend(states::mailbox_pages().await);
     assert!(!images(&pages).as_object().unwrap().is_empty(), "no page shows a logo");
     are_accessible(&pages);

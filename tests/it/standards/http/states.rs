@@ -178,6 +178,30 @@ async fn unavailable(tidings: &Tidings, shown: &mut Vec<Shown>) {
     }
 }
 
+/// The pages of policies, which anybody may read.
+pub(super) async fn policy_pages() -> Vec<Shown> {
+    let tidings = crate::policy_pages::scene(Database::sqlite()).await;
+    brand(&tidings, "Meadow & Fields", None, true).await;
+    let mut shown = Vec::new();
+    for lang in LANGUAGES {
+        let mut person = Person { tidings: &tidings, lang, shown: &mut shown };
+        person.opens("policy-current", "/policies/privacy").await;
+        person.opens("policy-withdrawn", "/policies/privacy/3").await;
+        person.opens("policy-changes", "/policies/privacy/4/changes").await;
+        person.opens("policy-first-changes", "/policies/privacy/1/changes").await;
+        let unknown = person.request(Method::GET, "/policies/nothing");
+        person.meets("policy-unknown", 404, unknown).await;
+    }
+    for (color, name) in [("#ffff00", "yellow"), ("#000000", "black")] {
+        brand(&tidings, "Meadow & Fields", Some(color), false).await;
+        let mut person = Person { tidings: &tidings, lang: "en", shown: &mut shown };
+        person.opens(&format!("policy-{name}"), "/policies/privacy").await;
+        person.opens(&format!("policy-changes-{name}"), "/policies/privacy/4/changes").await;
+    }
+    tidings.stop().await;
+    shown
+}
+
 /// The pages of the embedded mailbox, which speak English.
 pub(super) async fn mailbox_pages() -> Vec<Shown> {
     let mailbox = Mailbox::start().await.unwrap();

@@ -1,0 +1,337 @@
+//! The public pages of policies: the text in force, every version, and what changed between two.
+//!
+//! They promise: what was published can be read for ever, by everyone, in its languages, with the hash by which it is
+//! known; what was not published cannot be told from what is not there. They name no person, so anybody may keep them for
+//! a while; they change nothing, set no cookie, and hold nothing that runs or is loaded but the brand's logo.
+
+use axum::Router;
+use axum::extract::{Path, Query, State as Shared};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::Response;
+use axum::routing::get;
+use sea_orm::DbErr;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::rows::{self, Policy, Text, Version};
+use super::{State, changes, markdown, path, reader, version_path};
+use crate::app::App;
+use crate::brand;
+use crate::clock::Timestamp;
+use crate::language::Choice;
+use crate::web::page::{self, Look, Page};
+
+/// The pages.
+pub fn router() -> Router<App> {
+    Router::new()
+        .route("/policies/{policy}", get(current))
+        .route("/policies/{policy}/{n}", get(version))
+        .route("/policies/{policy}/{n}/changes", get(changed))
+}
+
+/// In which language, where the address says so.
+#[derive(Deserialize)]
+struct Asked {
+    lang: Option<String>,
+}
+
+/// Which page of a policy.
+#[derive(Clone, Copy)]
+enum Which {
+    Current,
+    Version(i64),
+    Changes(i64),
+}
+
+async fn current(
+    Shared(app): Shared<App>,
+    Path(slug): Path<String>,
+    asked: Query<Asked>,
+    headers: HeaderMap,
+) -> Response {
+    serve(&app, &slug, Some(Which::Current), asked.0.lang, &headers).await
+}
+
+async fn version(
+    Shared(app): Shared<App>,
+    Path((slug, number)): Path<(String, String)>,
+    asked: Query<Asked>,
+    headers: HeaderMap,
+) -> Response {
+    serve(&app, &slug, number.parse().ok().map(Which::Version), asked.0.lang, &headers).await
+}
+
+async fn changed(
+    Shared(app): Shared<App>,
+    Path((slug, number)): Path<(String, String)>,
+    asked: Query<Asked>,
+    headers: HeaderMap,
+) -> Response {
+    serve(&app, &slug, number.parse().ok().map(Which::Changes), asked.0.lang, &headers).await
+}
+
+async fn serve(
+    app: &App,
+    slug: &str,
+    which: Option<Which>,
+    lang: Option<String>,
+    headers: &HeaderMap,
+) -> Response {
+    let https = app.settings.base_url.scheme() == "https";
+    let fields = headers.get_all(header::ACCEPT_LANGUAGE).iter().filter_map(|value| value.to_str().ok());
+    let accept_language = fields.collect::<Vec<_>>().join(",");
+    let choice = Choice::new(lang.as_deref(), &accept_language);
+    let message = |status, key: &str| {
+        let data = json!({ "heading": format!("{key}.title"), "text": format!("{key}.text"), "again": null });
+        let title = format!("{key}.title");
+        let page = Page { template: "message", title: &title, look: &Look::default(), choice, data };
+        page::respond(status, page, https)
+    };
+    let found = match which {
+        Some(which) => Shown::load(app, slug, which, lang, accept_language).await,
+        None => Ok(None),
+    };
+    match found {
+        Ok(Some(shown)) => {
+            let data = shown.data().await;
+            let Shown { look, choice, text, .. } = &shown;
+            let template = if matches!(shown.which, Which::Changes(_)) { "changes" } else { "policy" };
+            let page = Page { template, title: "", look, choice: *choice, data };
+            page::respond_public(page, &text.title, headers, https)
+        }
+        Ok(None) => message(StatusCode::NOT_FOUND, "policy.unknown"),
+        Err(error) => {
+            tracing::error!(%error, "the page of a policy could not be served");
+            message(StatusCode::SERVICE_UNAVAILABLE, "policy.unavailable")
+        }
+    }
+}
+
+/// What a page shows.
+struct Shown {
+    which: Which,
+    policy: Policy,
+    look: Look,
+    /// Below which path the brand's pages stand.
+    base: String,
+    version: Version,
+    text: Text,
+    languages: Vec<String>,
+    /// What the address said of the language, for the links.
+    lang: Option<String>,
+    choice: Choice,
+    /// The version before it and its text, for what changed.
+    before: Option<(Version, Text)>,
+    /// Every version that was published, with its text in the language, the newest first.
+    all: Vec<(Version, Text)>,
+    in_force: Option<i64>,
+    now: Timestamp,
+}
+
+impl Shown {
+    async fn load(
+        app: &App,
+        slug: &str,
+        which: Which,
+        lang: Option<String>,
+        accept_language: String,
+    ) -> Result<Option<Self>, DbErr> {
+        let on = app.db.reads();
+        let now = app.db.clock().now();
+        let Some(policy) = rows::find(on, slug).await? else { return Ok(None) };
+        let Some(brand) = brand::rows::by_id(on, policy.brand_id).await? else { return Ok(None) };
+        let public = rows::public(on, policy.id).await?;
+        let in_force = rows::in_force(on, policy.id, now).await?.map(|version| version.number);
+        let number = match which {
+            Which::Current => in_force.or(public.first().map(|version| version.number)),
+            Which::Version(number) | Which::Changes(number) => Some(number),
+        };
+        let Some(version) = public.iter().find(|version| Some(version.number) == number).cloned() else {
+            return Ok(None);
+        };
+        let languages: Vec<String> =
+            rows::texts(on, version.id).await?.into_iter().map(|text| text.language).collect();
+        let offered: Vec<&str> = languages.iter().map(String::as_str).collect();
+        let language =
+            reader::choose(&offered, lang.as_deref(), &accept_language, &policy.language).to_owned();
+        let mut all = Vec::new();
+        for version in public.into_iter().rev() {
+            if let Some(text) = rows::text_for(on, &version, &language, &policy.language).await? {
+                all.push((version, text));
+            }
+        }
+        let text = all.iter().find(|(other, _)| other.id == version.id).map(|(_, text)| text.clone());
+        let Some(text) = text else { return Ok(None) };
+        let before = rows::before(on, &version).await?;
+        let before = before.and_then(|before| all.iter().find(|(other, _)| other.id == before.id).cloned());
+        let base = url::Url::parse(brand.base(&app.settings.base_url));
+        let base = base.map_or(String::new(), |base| base.path().trim_end_matches('/').to_owned());
+        Ok(Some(Self {
+            which,
+            look: Look::of(&brand, &app.settings.base_url),
+            choice: reader::around(&text.language, &accept_language),
+            policy,
+            base,
+            version,
+            text,
+            languages,
+            lang,
+            before,
+            all,
+            in_force,
+            now,
+        }))
+    }
+
+    /// What the template names.
+    async fn data(&self) -> Value {
+        let newer = self.all.iter().find(|(version, _)| {
+            version.number > self.version.number
+                && version.state == State::Published
+                && version.holds_from().is_some_and(|from| from > self.now)
+        });
+        let compared = match (&self.which, &self.before) {
+            (Which::Changes(_), Some((_, old))) => {
+                Some(changes::compare(old.body_markdown.clone(), self.text.body_markdown.clone()).await)
+            }
+            _ => None,
+        };
+        let html = match self.which {
+            Which::Changes(_) => String::new(),
+            Which::Current | Which::Version(_) => markdown::to_html(&self.text.body_markdown),
+        };
+        let number = self.version.number;
+        json!({
+            "policy": self.text.title,
+            "language": self.text.language,
+            "direction": reader::direction(&self.text.language),
+            "html": html,
+            "version": number.to_string(),
+            "status": self.status(&self.version),
+            "mark": self.version.state == State::Withdrawn || self.in_force != Some(number),
+            "facts": self.facts(),
+            "sha256": self.text.hash(),
+            "paragraphs": paragraphs(&self.text.summary),
+            "url": self.link(&version_path(&self.policy.slug, number)),
+            "current_url": (self.in_force != Some(number) && self.in_force.is_some())
+                .then(|| self.link(&path(&self.policy.slug))),
+            "changes_url": self.before.as_ref().map(|_| self.changes_link(number)),
+            "old": self.before.as_ref().map(|(old, _)| old.number.to_string()),
+            "old_url": self.before.as_ref().map(|(old, _)| self.link(&version_path(&self.policy.slug, old.number))),
+            "changes": compared.as_ref().map(|parts| json!(parts.iter().map(|part| json!({
+                "folded": part.folded,
+                "n": part.lines.len(),
+                "lines": part.lines.iter().map(|line| json!({
+                    "heading": line.heading,
+                    "pieces": line.pieces.iter().map(|piece| json!({
+                        "added": piece.kind == changes::Kind::Added,
+                        "removed": piece.kind == changes::Kind::Removed,
+                        "text": piece.text.trim_end(),
+                        "space": piece.text.ends_with(' '),
+                    })).collect::<Vec<_>>(),
+                })).collect::<Vec<_>>(),
+            })).collect::<Vec<_>>())),
+            "same": compared.as_ref().is_some_and(Vec::is_empty),
+            "next": newer.filter(|_| self.version.state == State::Published).map(|(version, text)| json!({
+                "date": version.holds_from().map(|from| self.day(from)),
+                "paragraphs": paragraphs(&text.summary),
+                "language": text.language,
+                "direction": reader::direction(&text.language),
+                "url": self.link(&version_path(&self.policy.slug, version.number)),
+                "changes_url": self.changes_link(version.number),
+            })),
+            "versions": self.versions(),
+            "languages": self.other_languages(),
+        })
+    }
+
+    /// Where things stand with a version, as the key of its words.
+    fn status(&self, version: &Version) -> &'static str {
+        if version.state == State::Withdrawn {
+            "policy.status.withdrawn"
+        } else if self.in_force == Some(version.number) {
+            "policy.status.in_force"
+        } else if version.holds_from().is_some_and(|from| from > self.now) {
+            "policy.status.ahead"
+        } else {
+            "policy.status.past"
+        }
+    }
+
+    /// What is known of the version, each with the key of its name.
+    fn facts(&self) -> Vec<Value> {
+        let fact = |name: &str, at: Option<Timestamp>| {
+            at.map(|at| json!({ "name": name, "date": self.day(at), "time": at.to_string() }))
+        };
+        let version = &self.version;
+        let from = match self.status(version) {
+            "policy.status.in_force" => "policy.since",
+            "policy.status.ahead" => "policy.from",
+            "policy.status.past" => "policy.was_from",
+            _ => "policy.would_from",
+        };
+        [
+            fact("policy.updated", version.published_at),
+            fact(from, version.holds_from()),
+            fact("policy.called_off", version.withdrawn_at),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    fn versions(&self) -> Vec<Value> {
+        let first = self.all.last().map(|(version, _)| version.number);
+        let entry = |(version, text): &(Version, Text)| {
+            json!({
+                "version": version.number.to_string(),
+                "status": self.status(version),
+                "here": version.number == self.version.number,
+                "from": version.holds_from().map(|from| self.day(from)),
+                "time": version.holds_from().map(|from| from.to_string()),
+                "language": text.language,
+                "direction": reader::direction(&text.language),
+                "paragraphs": paragraphs(&text.summary),
+                "url": self.link(&version_path(&self.policy.slug, version.number)),
+                "changes_url": (Some(version.number) != first).then(|| self.changes_link(version.number)),
+            })
+        };
+        self.all.iter().map(entry).collect()
+    }
+
+    fn other_languages(&self) -> Vec<Value> {
+        let own = match self.which {
+            Which::Current => path(&self.policy.slug),
+            Which::Version(number) => version_path(&self.policy.slug, number),
+            Which::Changes(number) => format!("{}/changes", version_path(&self.policy.slug, number)),
+        };
+        let others = self.languages.iter().filter(|tag| **tag != self.text.language);
+        let entry = |tag: &String| {
+            json!({
+                "language": tag, "name": reader::name(tag), "direction": reader::direction(tag),
+                "url": format!("{}{own}?lang={tag}", self.base),
+            })
+        };
+        others.map(entry).collect()
+    }
+
+    /// A page of ours, in the language that was asked for.
+    fn link(&self, path: &str) -> String {
+        match &self.lang {
+            Some(_) => format!("{}{path}?lang={}", self.base, self.text.language),
+            None => format!("{}{path}", self.base),
+        }
+    }
+
+    fn changes_link(&self, number: i64) -> String {
+        self.link(&format!("{}/changes", version_path(&self.policy.slug, number)))
+    }
+
+    fn day(&self, at: Timestamp) -> String {
+        self.choice.locale.day(at)
+    }
+}
+
+fn paragraphs(summary: &str) -> Vec<&str> {
+    summary.lines().map(str::trim).filter(|line| !line.is_empty()).collect()
+}
