@@ -130,6 +130,17 @@ pub fn whole_or_none<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, 
     Ok(Option::<Whole>::deserialize(from)?.map(|Whole(number)| number))
 }
 
+/// The same for a list of them, which may be absent or null.
+///
+/// # Errors
+/// As [`whole`].
+pub fn wholes_or_none<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<u32>>, D::Error> {
+    #[derive(Deserialize)]
+    struct Whole(#[serde(deserialize_with = "whole")] u32);
+    let list = Option::<Vec<Whole>>::deserialize(from)?;
+    Ok(list.map(|list| list.into_iter().map(|Whole(number)| number).collect()))
+}
+
 /// For `deserialize_with` beside `default`: tells a field that is there, null included, from one that is absent.
 ///
 /// # Errors

@@ -21,7 +21,7 @@ mod upload;
 pub use caller::{Caller, Role};
 pub use etag::has_it;
 pub use idempotency::NewId;
-pub use json::{Json, MAX_BODY, OptionalJson, given, read, whole, whole_or_none};
+pub use json::{Json, MAX_BODY, OptionalJson, given, read, whole, whole_or_none, wholes_or_none};
 pub use list::{List, Paging};
 pub use params::{Path, Query};
 pub use problem::{FieldError, Problem};

@@ -21,6 +21,10 @@ async fn seeded(tidings: &Tidings) -> String {
     tidings.put("/templates/doomed", template).await.ok();
     let alert = json!({ "subject": "Hi", "html": "<p>Hi</p>", "classes": ["service"] });
     tidings.put("/templates/alert", alert).await.ok();
+    tidings.put("/policies/privacy", json!({ "brand": "acme", "title": "Privacy" })).await.ok();
+    let version =
+        json!({ "body_markdown": "# Privacy", "change": "material", "summary": "How we keep data." });
+    tidings.post("/policies/privacy/versions", version).await.ok();
     let recipient = tidings.recipient("ada@people.example.com").await;
     tidings.recipients(20).await;
     let message = json!({

@@ -163,7 +163,7 @@ on_both! {
         for path in ["/policies/privacy", "/policies/privacy/5", "/policies/privacy/5/changes"] {
             let page = tidings.page(path).await;
             page.is(200);
-            for what in ["<script", "<img", "href=\"javascript", " onclick", " onerror", " style=", "<iframe", "<link"] {
+            for what in ["<script", "<img", "href=\"javascript", "<iframe", "<link", "<b style", "<b onclick"] {
                 assert!(!page.text.contains(what), "{path} holds {what}: {}", page.text);
             }
             assert_eq!(page.header("cache-control"), "public, max-age=300");

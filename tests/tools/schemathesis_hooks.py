@@ -45,6 +45,16 @@ RULES = [
     (r"/(data|attributes|tags|audience)(/.*)?", r"longer than|too deep|at most|control character|is empty"),
     # JSON Schema takes 1.0 for an integer; a version is 1.
     (r"/policies", r"must name policies by their slugs"),
+    # A version's date lies ahead and in an order; what it asks hangs on its change; a translation is of another language.
+    (r"/effective_at", r"is missing|lies in the past|comes before|is nearer than"),
+    (r"/approval", r"nobody can be asked|say in override_reason"),
+    (r"/topic", r"is missing|is for changes of kind new_use|nobody can refuse"),
+    (r"/translations/.*", r"is there already|is no language tag"),
+    (r"/language", r"must be a language tag"),
+    (r"language", r"the version has no text in"),
+    (r"/remind_days_before|/placements", r"names one twice"),
+    # A template of notices says all that a notice must.
+    (r"/template", r"^it "),
     # A file of people begins with a header.
     (r"", r"the file is empty|the header |the title of column"),
     # The same key with another body.

@@ -22,7 +22,9 @@ use crate::notice::lint;
 use crate::policy::draft::MAX_TITLE;
 use crate::policy::rows::{self, Policy, Wanted};
 use crate::policy::{OnSilence, OnUntold, language_tag};
-use crate::web::{Caller, FieldError, Json, List, Paging, Path, Problem, Query, Role, check, whole_or_none};
+use crate::web::{
+    Caller, FieldError, Json, List, Paging, Path, Problem, Query, Role, check, whole_or_none, wholes_or_none,
+};
 
 /// Longest lead time, and longest time for which a banner is shown, in days.
 const MAX_DAYS: u32 = 365;
@@ -56,6 +58,7 @@ pub(super) struct PolicyBody {
     /// What holds for who could not be told; `takes_effect` when absent.
     on_untold: Option<OnUntold>,
     /// Days before a version holds on which those who have not answered are asked again; none when absent.
+    #[serde(default, deserialize_with = "wholes_or_none")]
     #[schema(max_items = 10, value_type = Option<Vec<i32>>)]
     remind_days_before: Option<Vec<u32>>,
     /// Months, 1 to 120, between two reminders of what is in force; no reminders when absent.
