@@ -261,7 +261,7 @@ impl Shown {
     /// What is known of the version, each with the key of its name.
     fn facts(&self) -> Vec<Value> {
         let fact = |name: &str, at: Option<Timestamp>| {
-            at.map(|at| json!({ "name": name, "date": self.day(at), "time": at.to_string() }))
+            at.map(|at| json!({ "name": name, "date": self.day(at), "time": iso(at) }))
         };
         let version = &self.version;
         let from = match self.status(version) {
@@ -288,7 +288,7 @@ impl Shown {
                 "status": self.status(version),
                 "here": version.number == self.version.number,
                 "from": version.holds_from().map(|from| self.day(from)),
-                "time": version.holds_from().map(|from| from.to_string()),
+                "time": version.holds_from().map(iso),
                 "language": text.language,
                 "direction": reader::direction(&text.language),
                 "paragraphs": paragraphs(&text.summary),
@@ -330,6 +330,11 @@ impl Shown {
     fn day(&self, at: Timestamp) -> String {
         self.choice.locale.day(at)
     }
+}
+
+/// A moment as the `datetime` of HTML takes it.
+fn iso(at: Timestamp) -> String {
+    at.to_datetime().to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }
 
 fn paragraphs(summary: &str) -> Vec<&str> {
