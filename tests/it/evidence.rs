@@ -6,12 +6,16 @@ use std::time::Duration;
 
 use flate2::read::GzDecoder;
 use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
+use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use tidings::access::rows::create_key;
+use tidings::brand;
 use tidings::db::{Db, Write};
 use tidings::id::NoticeId;
 use tidings::notice::evidence::Kind;
 use tidings::notice::rows;
+use tidings::web::Role;
 
 use crate::harness::{Act, Database, LINK_KEYS, Stage, Tidings, eventually, run_in, said, tools, wait_until};
 use crate::policies::{policy, version, with};
@@ -300,14 +304,39 @@ on_both! {
 
     async fn evidence_is_for_admins_and_auditors_of_its_brand(database: Database) {
         let tidings = Tidings::start_web(database).await;
-        tidings.get("/notices/01980000-0000-7000-8000-000000000001/evidence").await.is(404);
+        tidings.brand("acme").await;
+        tidings.brand("other").await;
+        baseline(&tidings).await;
+        tidings.post("/policies/privacy/versions", version(&tidings, "material", 60)).await.is(201);
+        let path = format!("/notices/{}/evidence", publish(&tidings).await);
+        let db = &tidings.app().db;
+        let brand = async |slug: &str| brand::rows::find(db.reads(), slug).await.unwrap().unwrap().id;
+        let (acme, other) = (brand("acme").await, brand("other").await);
+        for (role, bound, status) in [
+            (Role::Auditor, None, 200),
+            (Role::Auditor, Some(acme), 200),
+            (Role::Auditor, Some(other), 404),
+            (Role::Admin, Some(other), 404),
+            (Role::Operator, None, 403),
+            (Role::Accounts, None, 403),
+            (Role::Marketer, None, 403),
+        ] {
+            let made = create_key(db, "evidence", role, bound, "test").await.unwrap();
+            tidings.with_key(made.key.expose_secret()).get(&path).await.is(status);
+        }
+        tidings.stop().await;
+    }
+
+    async fn where_there_is_no_notice_that_is_said(database: Database) {
+        let tidings = Tidings::start_web(database).await;
+        let id = "01980000-0000-7000-8000-000000000001";
+        tidings.get(&format!("/notices/{id}/evidence")).await.is(404);
         let here = tempfile::tempdir().unwrap();
         let none = command(&tidings, here.path(), &["evidence", "verify"]);
         assert!(none.status.success() && said(&none).contains("no notice yet"), "{}", said(&none));
-        let id = "01980000-0000-7000-8000-000000000001";
         let none = command(&tidings, here.path(), &["evidence", "export", "--notice", id]);
-        assert!(said(&none).contains("there is no notice"), "{}", said(&none));
         assert_eq!(none.status.code(), Some(1));
+        assert!(said(&none).contains("there is no notice"), "{}", said(&none));
         tidings.stop().await;
     }
 }
