@@ -31,8 +31,7 @@ pub(super) fn data(subject: &Subject, saved: bool, unclear: bool, flights: usize
     let approval = open && asked.needs_approval;
     let buttons: Vec<Value> = if open { buttons(asked.question) } else { Vec::new() };
     let summary: Vec<&str> = subject.summary.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let told =
-        matches!(subject.closed, None | Some(Closed::NotAsked | Closed::InEffect | Closed::Superseded));
+    let told = matches!(subject.closed, None | Some(Closed::NotAsked | Closed::InEffect));
     json!({
         "address": subject.address,
         "brand": subject.brand.name,
