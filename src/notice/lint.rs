@@ -1,12 +1,15 @@
 //! Whether a template may serve notices: it must say what a notice must say, and nothing else. Pure.
 
+use serde_json::Value as Json;
 use url::Url;
+
+use crate::brand::Brand;
 
 /// What a template has to name, any of each line, and what is missing without it.
 const MUST: [(&[&str], &str); 5] = [
     (&["data.summary"], "what changes: {{data.summary}}"),
     (
-        &["data.effective_date", "data.effective_at", "data.words.when_text"],
+        &["data.effective_date", "data.effective_at", "data.effective_utc", "data.words.when_text"],
         "the date from which it holds: {{data.effective_date}}",
     ),
     (&["data.url"], "where the new text stands: {{data.url}}"),
@@ -70,6 +73,14 @@ pub fn check(sources: &[String], hosts: &[String], asks_approval: bool) -> Findi
             .push(format!("it says {words:?}: telling people to look for themselves is no notice"));
     }
     findings
+}
+
+/// The hosts that are the brand's own: of its website, of what its links begin with, of its pages.
+pub fn hosts_of(brand: &Brand, program: &Url) -> Vec<String> {
+    let origins = brand.origins.as_array().map(Vec::as_slice).unwrap_or_default();
+    let origins = origins.iter().filter_map(Json::as_str);
+    let urls = origins.chain(brand.website.as_deref()).chain([brand.base(program)]);
+    urls.filter_map(|url| Url::parse(url).ok()?.host_str().map(str::to_owned)).collect()
 }
 
 /// Whether a Handlebars tag names it.

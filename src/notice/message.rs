@@ -71,6 +71,7 @@ impl Said<'_> {
             "reason": self.reason,
             "effective_at": self.effective_at.to_string(),
             "effective_date": ahead.then_some(date.as_str()),
+            "effective_utc": ahead.then(|| self.effective_at.to_datetime().format("%Y-%m-%d %H:%M UTC").to_string()),
             "sha256": self.sha256,
             "url": self.url,
             "old_url": self.before.map(|(old, _)| old).filter(|_| ahead),
