@@ -11,14 +11,16 @@ use crate::app::App;
 use crate::brand::{self, Brand, Topic};
 use crate::clock::Timestamp;
 use crate::db::Write;
+use crate::decision::Class;
 use crate::id::{ContentId, MailingId, NoticeId};
-use crate::message::rows::{Apart, FreezeError, Source, freeze_apart};
+use crate::message::rows::{Apart, FreezeError, Source, freeze_apart, template_as_text};
 use crate::notice::clock::complete_by;
 use crate::notice::evidence::{Kind, body};
+use crate::notice::lint;
 use crate::notice::message::{HTML, NAME, SUBJECT, Said, TEXT};
 use crate::notice::{NoticeError, RoundKind, RoundState, State};
 use crate::policy::rows::{Policy, Text, Version};
-use crate::policy::{self, Approval};
+use crate::policy::{self, Approval, Change};
 use crate::recipient::rows::before_any_change;
 
 /// What a round is to tell.
@@ -121,6 +123,7 @@ pub(super) async fn begin_round(
     let topic = brand::rows::topic_by_id(&**txn, topic).await?;
     let topic = topic.ok_or_else(|| DbErr::RecordNotFound("the topic of a policy's notices".into()))?;
     let mut languages = Vec::new();
+    must_be_fit(txn, app, policy, version, &said.brand, telling.kind).await?;
     for text in policy::rows::texts(&**txn, version.id).await? {
         languages.push(text.language.clone());
         let summary = telling.summaries.get(&text.language).unwrap_or(&text.summary);
@@ -133,10 +136,7 @@ pub(super) async fn begin_round(
             data: said.data(policy, &text, &telling, summary),
             retry_until: Some(notice.complete_by),
         };
-        freeze_apart(txn, &app.db, apart).await.map_err(|error| match error {
-            FreezeError::Db(error) => NoticeError::Db(error),
-            other => NoticeError::Template(other.to_string()),
-        })?;
+        freeze_apart(txn, &app.db, apart).await.map_err(unusable)?;
         let row = round_text::ActiveModel {
             round_id: Set(made.id),
             language: Set(text.language),
@@ -155,6 +155,32 @@ pub(super) async fn begin_round(
     };
     evidence::append(txn, &app.db, notice.id, Kind::Round, None, &told).await?;
     Ok(made)
+}
+
+/// The template may have been changed since the policy chose it.
+async fn must_be_fit(
+    txn: &Write,
+    app: &App,
+    policy: &Policy,
+    version: &Version,
+    brand: &Brand,
+    kind: RoundKind,
+) -> Result<(), NoticeError> {
+    let Source::Stored(slug) = source(policy, kind) else { return Ok(()) };
+    let sources = template_as_text(txn, slug, brand.id, Class::Notice).await.map_err(unusable)?;
+    let answers = version.approval == Approval::Required || version.change == Change::NewUse;
+    let findings = lint::check(&sources, &lint::hosts_of(brand, &app.settings.base_url), answers);
+    match findings.refused.is_empty() {
+        true => Ok(()),
+        false => Err(NoticeError::Template(findings.refused.join("; "))),
+    }
+}
+
+fn unusable(error: FreezeError) -> NoticeError {
+    match error {
+        FreezeError::Db(error) => NoticeError::Db(error),
+        other => NoticeError::Template(other.to_string()),
+    }
 }
 
 /// The policy's own template where it tells of a change; what a withdrawal and a reminder say is the same everywhere.

@@ -11,6 +11,7 @@ use crate::clock::Timestamp;
 use crate::delivery;
 use crate::delivery::Counts;
 use crate::id::NoticeId;
+use crate::notice::clock::complete_by;
 use crate::policy::rows::{Policy, Version};
 use crate::policy::{Approval, Change};
 use crate::recipient::rows::{Accounts, Span, count_accounts};
@@ -90,18 +91,23 @@ async fn told_otherwise(on: &impl ConnectionTrait, notice: NoticeId) -> Result<u
     told::Entity::find().filter(told::Column::NoticeId.eq(notice)).count(on).await
 }
 
-/// Whom a notice of this version would be for, and when the last one would be told were it published now.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// Whom the notice of a version would be for, and when the last one would be told were it published now.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, utoipa::ToSchema)]
+#[schema(as = NoticeForecast)]
 pub struct Forecast {
     /// How many people.
-    pub total: u64,
-    /// When the last one would be told; none while nobody sends.
+    pub people: u64,
+    /// How many messages a second that counts on: as was measured lately, or as the relay's own limit allows.
+    pub messages_per_second: f64,
+    /// When the last one would be told; null while nobody sends.
     pub projected_end: Option<Timestamp>,
-    /// How many messages a second that counts on.
-    pub per_second: f64,
+    /// By when everyone would have to be told.
+    pub complete_by: Timestamp,
+    /// Whether they would.
+    pub on_time: bool,
 }
 
-/// Looks ahead.
+/// Looks ahead, for a version that would take effect then.
 ///
 /// # Errors
 /// The database's own.
@@ -110,7 +116,7 @@ pub async fn forecast(
     app: &App,
     policy: &Policy,
     number: i64,
-    now: Timestamp,
+    effective_at: Timestamp,
 ) -> Result<Forecast, DbErr> {
     let accounts = Accounts {
         brand: policy.brand_id,
@@ -118,7 +124,16 @@ pub async fn forecast(
         span: Span::Ids(None, None),
         joined_before: None,
     };
-    let total = count_accounts(on, &accounts).await?;
-    let outlook = outlook_for(on, app, total).await?;
-    Ok(Forecast { total, projected_end: outlook.projected_end(now), per_second: outlook.per_second() })
+    let people = count_accounts(on, &accounts).await?;
+    let outlook = outlook_for(on, app, people).await?;
+    let now = app.db.read_clock(on).await?;
+    let (projected_end, complete_by) =
+        (outlook.projected_end(now), complete_by(effective_at, policy.lead_time_days, now));
+    Ok(Forecast {
+        people,
+        messages_per_second: outlook.per_second(),
+        projected_end,
+        complete_by,
+        on_time: projected_end.is_some_and(|end| end <= complete_by),
+    })
 }

@@ -7,7 +7,6 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use url::Url;
 use utoipa::ToSchema;
 
 use super::seen;
@@ -270,18 +269,10 @@ async fn checked_template(
         FreezeError::Db(error) => error.into(),
         other => Problem::field("/template", other.to_string()),
     })?;
-    let findings = lint::check(&sources, &hosts(app, brand), true);
+    let findings = lint::check(&sources, &lint::hosts_of(brand, &app.settings.base_url), true);
     let field = |reason| FieldError { pointer: "/template".to_owned(), reason };
     check::done(findings.refused.into_iter().map(field).collect())?;
     Ok(findings.warnings.into_iter().map(field).collect())
-}
-
-/// The hosts of the brand's own pages.
-fn hosts(app: &App, brand: &Brand) -> Vec<String> {
-    let origins = brand.origins.as_array().into_iter().flatten().filter_map(Value::as_str);
-    let pages =
-        brand.website.as_deref().into_iter().chain([brand.base(&app.settings.base_url)]).chain(origins);
-    pages.filter_map(|page| Url::parse(page).ok()?.host_str().map(str::to_owned)).collect()
 }
 
 fn checked(slug: String, body: PolicyBody) -> Result<Wanted, Problem> {

@@ -61,11 +61,14 @@ pub(super) struct Preview {
     changes: Option<Vec<Part>>,
     /// What it says, by language tag.
     texts: BTreeMap<String, TextView>,
+    /// Whom its notice would be for and when the last one would be told; null where it makes none, or has made it.
+    notice: Option<notice::rows::Forecast>,
 }
 
 /// Preview a version.
 ///
-/// Drafts too: the text as people will read it, and what changes.
+/// Drafts too: the text as people will read it, what changes, whom its notice would be for, and when the last one would be
+/// told.
 #[utoipa::path(get, path = "/policies/{policy}/versions/{n}/preview", tag = "policies",
     params(("policy" = String, Path, description = "Slug of the policy"), ("n" = i64, Path, description = "Its number"),
         Language),
@@ -79,6 +82,11 @@ pub(super) async fn preview_version(
     let (policy, brand, version) = seen_version(&app, &caller, &slug, number).await?;
     let on = app.db.reads();
     let before = rows::before(on, &version).await?;
+    let ahead = version.change.makes_a_notice() && before.is_some() && !version.state.is_public();
+    let notice = match version.effective_at.filter(|_| ahead) {
+        Some(at) => Some(notice::rows::forecast(on, &app, &policy, version.number, at).await?),
+        None => None,
+    };
     let (version, texts) = view(on, &app, &brand, &policy, version).await?;
     let language = asked.language.unwrap_or_else(|| policy.language.clone());
     let text = texts.iter().find(|text| text.language.eq_ignore_ascii_case(&language));
@@ -95,7 +103,7 @@ pub(super) async fn preview_version(
         None => None,
     };
     let texts = texts.into_iter().map(|text| (text.language.clone(), text.into())).collect();
-    Ok(Json(Preview { version, language, html: markdown::to_html(&body_markdown), changes, texts }))
+    Ok(Json(Preview { version, language, html: markdown::to_html(&body_markdown), changes, texts, notice }))
 }
 
 /// Publish a version.

@@ -7,6 +7,28 @@ use crate::harness::{Act, Database, Process, SmtpServer, Stage, Tidings, eventua
 const HOUR: std::time::Duration = std::time::Duration::from_secs(3600);
 
 on_both! {
+    async fn pn2_whoever_previews_a_version_sees_whom_it_is_for_and_when_the_last_one_would_be_told(database: Database) {
+        let tidings = Tidings::start(database).await;
+        tidings.ready_to_send().await;
+        tidings.recipients(7).await;
+        tidings.policy(json!({})).await;
+        let version = json!({
+            "body_markdown": "# New", "summary": "New.", "change": "material", "effective_at": tidings.in_days(40),
+        });
+        tidings.post("/policies/privacy/versions", version).await.ok();
+        wait_until("a worker that shows itself", async || {
+            let preview = tidings.get("/policies/privacy/versions/2/preview").await.ok();
+            preview["notice"]["projected_end"].is_string()
+        })
+        .await;
+        let preview = tidings.get("/policies/privacy/versions/2/preview").await.ok();
+        assert_eq!((&preview["notice"]["people"], &preview["notice"]["on_time"]), (&json!(7), &json!(true)), "{preview}");
+        assert!(preview["notice"]["messages_per_second"].as_f64().unwrap() > 0.0, "{preview}");
+        let baseline = tidings.get("/policies/privacy/versions/1/preview").await.ok();
+        assert!(baseline["notice"].is_null(), "{baseline}");
+        tidings.stop().await;
+    }
+
     async fn pn2_a_notice_that_will_not_be_done_in_time_says_so_and_takes_it_back_when_it_will(database: Database) {
         let tidings = Tidings::start(database).await;
         tidings.ready_to_send().await;
