@@ -237,11 +237,7 @@ impl<'m> Reader<'m> {
                     _ => self.text = BULLET.to_owned(),
                 }
             }
-            Tag::TableCell => {
-                if !self.text.is_empty() {
-                    self.text.push_str(" | ");
-                }
-            }
+            Tag::TableCell if !self.text.is_empty() => self.text.push_str(" | "),
             Tag::CodeBlock(_) => {
                 self.end(false);
                 self.in_code = true;
