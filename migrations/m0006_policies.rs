@@ -129,15 +129,16 @@ CREATE TABLE notice_texts (
     PRIMARY KEY (round_id, language)
 );
 
--- Who was told another way.
+-- Who was told another way of what a round told.
 CREATE TABLE notice_told (
     notice_id {uuid} NOT NULL REFERENCES notices (id),
+    round_id {uuid} NOT NULL REFERENCES notice_rounds (id),
     recipient_id {uuid} NOT NULL REFERENCES recipients (id),
     told_by text NOT NULL CHECK (told_by IN ('letter', 'phone')),
     note text,
     told_at bigint NOT NULL,
     recorded_by text NOT NULL,
-    PRIMARY KEY (notice_id, recipient_id)
+    PRIMARY KEY (notice_id, recipient_id, round_id)
 );
 
 -- Every answer, and the newest one of each person. `sha256` is that of the text that the person was shown.

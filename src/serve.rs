@@ -375,13 +375,15 @@ async fn run_campaigns(app: App, stop: CancellationToken) {
 async fn run_notices(app: App, stop: CancellationToken) {
     while !stop.is_cancelled() {
         let news = app.db.news().notified();
-        let stepped = match notice::worker::step(&app).await {
+        let stepped = notice::worker::step(&app).await;
+        // However much there is to do, the clocks are looked at.
+        if let Err(error) = notice::worker::watch(&app).await {
+            tracing::error!(%error, "the clocks of notices could not be looked at");
+        }
+        match stepped {
             Ok(true) => continue,
-            Ok(false) => notice::worker::watch(&app).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = stepped {
-            tracing::error!(%error, "no notice could be brought on");
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, "no notice could be brought on"),
         }
         stop.run_until_cancelled(tokio::time::sleep(CAMPAIGN_PAUSE)).await;
         let _ = tokio::time::timeout(NOTICE_POLL, stop.run_until_cancelled(news)).await;

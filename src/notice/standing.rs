@@ -141,7 +141,9 @@ impl Because {
 
 /// What is to be said of a version that is in effect and not the first one, and what that means for those after it.
 fn judge(rules: Rules, person: Person, version: &Offered, held: Held) -> (Because, Held) {
-    if person.accepted.is_some_and(|accepted| accepted >= version.number) {
+    // Their own no counts for more than what a company's system says of them.
+    let declined = version.answer == Some(Decision::Decline);
+    if !declined && person.accepted.is_some_and(|accepted| accepted >= version.number) {
         return (Because::AcceptedAtSignUp, Held::Nothing);
     }
     // Whoever is known to have accepted an earlier version only was here before, whenever the account was stored.

@@ -64,11 +64,15 @@ async fn record_some(app: &App, round: MailingId) -> Result<u64, DbErr> {
 
 async fn step_of(app: &App, id: NoticeId) -> Result<bool, NoticeError> {
     let txn = app.db.begin().await?;
-    if rows::act(&txn, app, id).await? == Work::None {
+    let work = rows::act(&txn, app, id).await?;
+    if work == Work::None {
         txn.rollback().await?;
         return Ok(false);
     }
     txn.commit().await?;
+    if work == Work::Quiet {
+        return Ok(false);
+    }
     tracing::debug!(notice = %id, "took a step");
     Ok(true)
 }

@@ -130,6 +130,8 @@ async fn of_policy(
         .collect();
     let rules = Rules { on_silence: policy.on_silence, on_untold: policy.on_untold };
     let accepted = recipient.policies.get(&policy.slug).and_then(serde_json::Value::as_i64);
+    // A version that nobody has seen cannot have been accepted.
+    let accepted = accepted.filter(|accepted| offered.iter().any(|version| version.number >= *accepted));
     let person = Person { created_at: recipient.created_at, accepted };
     let standing = stands(rules, person, &offered, now);
     let version = versions.iter().find(|version| Some(version.number) == standing.version);

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use sea_orm::entity::prelude::*;
-use sea_orm::{ActiveValue, IntoActiveModel};
+use sea_orm::sea_query::LockType;
+use sea_orm::{ActiveValue, IntoActiveModel, QuerySelect};
 
 use super::open::{Telling, begin_round};
 use super::{Notice, evidence, locked, notice, round};
@@ -31,7 +32,7 @@ pub async fn correct(
     reason: &str,
     actor: &str,
 ) -> Result<Notice, NoticeError> {
-    let (notice, policy, version) = running(txn, id, "corrected").await?;
+    let (notice, policy, version) = running(txn, app, id, "corrected").await?;
     let texts = policy::rows::texts(&**txn, version.id).await?;
     if let Some(language) = summaries.keys().find(|key| !texts.iter().any(|text| text.language == **key)) {
         let reason = format!("the version has no text in {language:?}");
@@ -60,7 +61,7 @@ pub async fn postpone(
     reason: &str,
     actor: &str,
 ) -> Result<Notice, NoticeError> {
-    let (notice, policy, version) = running(txn, id, "postponed").await?;
+    let (notice, policy, version) = running(txn, app, id, "postponed").await?;
     let now = app.db.read_clock(&**txn).await?;
     let flaw = |reason: String| NoticeError::Flaw("/effective_at".to_owned(), reason);
     if effective_at <= notice.effective_at {
@@ -109,7 +110,7 @@ pub async fn withdraw(
     tell: bool,
     actor: &str,
 ) -> Result<Notice, NoticeError> {
-    let (notice, policy, version) = running(txn, id, "withdrawn").await?;
+    let (notice, policy, version) = running(txn, app, id, "withdrawn").await?;
     let now = app.db.read_clock(&**txn).await?;
     policy::rows::withdraw(txn, version.id, now).await?;
     stop_rounds(txn, &notice).await?;
@@ -165,12 +166,20 @@ async fn texts_without_summaries(txn: &Write, version: &Version) -> Result<BTree
 
 async fn running(
     txn: &Write,
+    app: &App,
     id: NoticeId,
     done: &'static str,
 ) -> Result<(Notice, Policy, Version), NoticeError> {
+    // The policy first, as whoever publishes its next version does: dates stay in the order of the versions.
+    let found = super::find(&**txn, id).await?.ok_or(NoticeError::Gone)?;
+    policy::rows::policy::Entity::find_by_id(found.policy_id).lock(LockType::Update).one(&**txn).await?;
     let notice = locked(txn, id).await?.ok_or(NoticeError::Gone)?;
-    if notice.state != State::Running {
-        return Err(NoticeError::WrongState { state: notice.state, done });
+    // Its day may have come while no worker was there to see it.
+    let now = app.db.read_clock(&**txn).await?;
+    let state = if notice.effective_at <= now { State::InEffect } else { notice.state };
+    if notice.state != State::Running || state != State::Running {
+        let state = if notice.state == State::Running { state } else { notice.state };
+        return Err(NoticeError::WrongState { state, done });
     }
     let gone = |what: &str| DbErr::RecordNotFound(format!("the {what} of notice {id}"));
     let policy = policy::rows::by_id(&**txn, notice.policy_id).await?.ok_or_else(|| gone("policy"))?;

@@ -27,6 +27,8 @@ use crate::db::Write;
 use crate::id::{
     ApprovalId, BrandId, ContentId, DeliveryId, MailingId, NoticeId, PolicyId, RecipientId, VersionId,
 };
+use crate::policy;
+use crate::policy::rows::Policy;
 
 pub use change::{correct, postpone, withdraw};
 pub use evidence::{
@@ -175,6 +177,9 @@ pub mod told {
         /// Who.
         #[sea_orm(primary_key, auto_increment = false)]
         pub recipient_id: RecipientId,
+        /// Of what: the round that did not reach them.
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub round_id: MailingId,
         /// How.
         pub told_by: ToldBy,
         /// What there is to say about it.
@@ -350,4 +355,9 @@ pub async fn list(
         found = found.filter(notice::Column::Id.gt(after));
     }
     found.all(on).await
+}
+
+/// The number of a policy's newest version.
+async fn newest(on: &impl ConnectionTrait, policy: &Policy) -> Result<i64, DbErr> {
+    Ok(policy::rows::versions(on, policy.id).await?.last().map_or(0, |version| version.number))
 }

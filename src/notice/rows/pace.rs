@@ -5,7 +5,7 @@ use std::time::Duration;
 use sea_orm::entity::prelude::*;
 use sea_orm::{ActiveValue, ConnectionTrait, FromQueryResult, IntoActiveModel, QueryOrder, Statement, Value};
 
-use super::{Notice, counts, evidence, notice, telling_round, texts};
+use super::{Notice, counts, evidence, newest, notice, telling_round, texts};
 use crate::app::App;
 use crate::clock::{Timestamp, micros};
 use crate::config::Limited;
@@ -164,7 +164,7 @@ pub async fn outlook(on: &impl ConnectionTrait, app: &App, notice: &Notice) -> R
     {
         let accounts = Accounts {
             brand: policy.brand_id,
-            accepted: (&policy.slug, version.number),
+            accepted: (&policy.slug, version.number, newest(on, &policy).await?),
             span: Span::Ids(round.walk_after, None),
             joined_before: None,
         };

@@ -65,7 +65,7 @@ pub async fn unreached(
     let sql = format!(
         "SELECT d.id, d.recipient_id, d.state, d.reason, d.reply, r.address, r.name, r.external_id, t.told_by, t.told_at \
          FROM deliveries d JOIN recipients r ON r.id = d.recipient_id \
-         LEFT JOIN notice_told t ON t.notice_id = $2 AND t.recipient_id = d.recipient_id \
+         LEFT JOIN notice_told t ON t.notice_id = $2 AND t.recipient_id = d.recipient_id AND t.round_id = $1 \
          WHERE d.mailing_id = $1 AND d.unsent IN ('suppressed', 'failed', 'unknown', 'expired') AND d.id > $3 \
          AND r.standing NOT IN ('deactivated', 'erased') ORDER BY d.id LIMIT {limit}"
     );
@@ -122,6 +122,7 @@ pub async fn tell_otherwise(
     let now = app.db.read_clock(&**txn).await?;
     let row = told::Model {
         notice_id: id,
+        round_id: round.id,
         recipient_id: recipient,
         told_by: by,
         note: note.map(str::to_owned),
@@ -129,7 +130,9 @@ pub async fn tell_otherwise(
         recorded_by: actor.to_owned(),
     };
     let once =
-        OnConflict::columns([told::Column::NoticeId, told::Column::RecipientId]).do_nothing().to_owned();
+        OnConflict::columns([told::Column::NoticeId, told::Column::RecipientId, told::Column::RoundId])
+            .do_nothing()
+            .to_owned();
     let made = told::Entity::insert_many([told::ActiveModel::from(row)])
         .on_conflict(once)
         .exec_without_returning(&**txn)
@@ -145,7 +148,13 @@ pub async fn tell_otherwise(
 /// The header line of [`unreached_as_csv`].
 pub const UNREACHED_HEADER: &str = "recipient,email,name,external_id,reason,told_by,told_at";
 
-/// The unreached as lines of CSV (RFC 4180).
+/// What a spreadsheet takes for a formula is made a text.
+fn harmless(cell: Option<String>) -> String {
+    let cell = cell.unwrap_or_default();
+    if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{cell}") } else { cell }
+}
+
+/// The unreached as lines of CSV (RFC 4180). A name that a spreadsheet would take for a formula begins with an apostrophe.
 ///
 /// # Errors
 /// When a line cannot be written.
@@ -156,8 +165,8 @@ pub fn unreached_as_csv(people: Vec<Unreached>) -> Result<String, DbErr> {
         csv.write_record([
             one.recipient.to_string(),
             one.email.unwrap_or_default(),
-            one.name.unwrap_or_default(),
-            one.external_id.unwrap_or_default(),
+            harmless(one.name),
+            harmless(one.external_id),
             one.reason,
             one.told_by.map(|by| by.to_string()).unwrap_or_default(),
             one.told_at.map(|at| at.to_string()).unwrap_or_default(),

@@ -81,10 +81,10 @@ pub async fn view(on: &impl ConnectionTrait, app: &App, notice: &Notice) -> Resu
     let now = app.db.read_clock(on).await?;
     let counts = super::counts(on, notice).await?;
     let mut rounds = Vec::new();
-    let mut completed = None;
+    let (mut completed, mut tells) = (None, false);
     for round in super::rounds(on, notice.id).await? {
         if round.kind.tells_of_the_change() {
-            completed = round.completed_at;
+            (completed, tells) = (round.completed_at, true);
         }
         rounds.push(round_view(on, round).await?);
     }
@@ -103,7 +103,7 @@ pub async fn view(on: &impl ConnectionTrait, app: &App, notice: &Notice) -> Resu
         effective_at: notice.effective_at,
         complete_by: notice.complete_by,
         projected_end,
-        on_time: on_time || notice.state == State::Withdrawn,
+        on_time: on_time || !tells || notice.state == State::Withdrawn,
         counts,
         approvals: Answers::of(notice, &version, counts),
         rounds,

@@ -39,6 +39,8 @@ const DAY: i64 = 24 * 3600 * 1_000_000;
 pub(in crate::notice) enum Work {
     /// Nothing now.
     None,
+    /// Something to keep, after which nothing is in a hurry.
+    Quiet,
     /// Something; there may be more.
     Done,
 }
@@ -117,6 +119,18 @@ pub(in crate::notice) async fn act(txn: &Write, app: &App, id: NoticeId) -> Resu
     if notice.state != State::Running && all.iter().all(|round| round.state == RoundState::Closed) {
         return close(txn, notice, &all, now).await;
     }
+    let mut work = Work::None;
+    for round in &all {
+        match step_round(txn, app, (&notice, &policy, &version), round, &all, now).await? {
+            Work::Done => work = Work::Done,
+            Work::Quiet if work == Work::None => work = Work::Quiet,
+            Work::Quiet | Work::None => {}
+        }
+    }
+    if work == Work::Done {
+        return Ok(work);
+    }
+    // By itself and last: should its messages not be made, nobody else waits for them.
     if let Some(reminder) = reminder_due(&**txn, &notice, &all, now).await? {
         tracing::info!(notice = %id, days_before = reminder, "asking those who have not answered");
         let next = Next {
@@ -127,12 +141,6 @@ pub(in crate::notice) async fn act(txn: &Write, app: &App, id: NoticeId) -> Resu
         };
         begin_round(txn, app, &notice, &policy, &version, next).await?;
         return Ok(Work::Done);
-    }
-    let mut work = Work::None;
-    for round in &all {
-        if step_round(txn, app, (&notice, &policy, &version), round, &all, now).await? == Work::Done {
-            work = Work::Done;
-        }
     }
     Ok(work)
 }
@@ -170,11 +178,12 @@ async fn step_round(
         round: round.clone(),
         rounds: all.to_vec(),
         texts: texts(&**txn, round.id).await?,
+        newest: super::newest(&**txn, policy).await?,
     };
     if round.state == RoundState::Walking {
-        return walk(txn, app, &telling).await;
+        return walk(txn, app, &telling, now).await;
     }
-    let swept = sweep(txn, app, &telling, now).await?;
+    let mut work = sweep(txn, app, &telling, now).await?;
     let completed = round.completed_at.is_none() && is_settled(&**txn, round).await?;
     if completed {
         let done = ActiveValue::Set(Some(now));
@@ -182,11 +191,14 @@ async fn step_round(
             round::ActiveModel { id: ActiveValue::Set(round.id), completed_at: done, ..Default::default() };
         round::Entity::update(row).exec(&**txn).await?;
     }
-    Ok(if swept || completed { Work::Done } else { Work::None })
+    if completed {
+        work = Work::Done;
+    }
+    Ok(work)
 }
 
 /// Looks at the next people by id.
-async fn walk(txn: &Write, app: &App, telling: &Telling) -> Result<Work, DbErr> {
+async fn walk(txn: &Write, app: &App, telling: &Telling, now: Timestamp) -> Result<Work, DbErr> {
     let round = &telling.round;
     let after = round.walk_after;
     let size = match (after, app.db.backend()) {
@@ -198,6 +210,14 @@ async fn walk(txn: &Write, app: &App, telling: &Telling) -> Result<Work, DbErr> 
     telling.address(txn, app, Span::Ids(after, upto)).await?;
     // Whoever joins is told of a change that lies ahead; nobody is added to what is told once.
     let joins = round.kind.tells_of_the_change() && telling.notice.state == State::Running;
+    let last = telling.notice.state == State::InEffect && round.kind.tells_of_the_change();
+    if upto.is_none() && last && settled_until(&**txn, &app.db, now).await? < telling.notice.effective_at {
+        // Somebody who joined in time may not be committed yet: everyone is looked at again.
+        let mut row = round.clone().into_active_model();
+        row.walk_after = ActiveValue::Set(None);
+        round::Entity::update(row).exec(&**txn).await?;
+        return Ok(Work::Quiet);
+    }
     let next = match upto {
         Some(_) => RoundState::Walking,
         None if joins => RoundState::Open,
@@ -210,11 +230,11 @@ async fn walk(txn: &Write, app: &App, telling: &Telling) -> Result<Work, DbErr> 
     Ok(Work::Done)
 }
 
-/// Looks at those who were changed since the last look. Says whether anybody was.
-async fn sweep(txn: &Write, app: &App, telling: &Telling, now: Timestamp) -> Result<bool, DbErr> {
+/// Looks at those who were changed since the last look.
+async fn sweep(txn: &Write, app: &App, telling: &Telling, now: Timestamp) -> Result<Work, DbErr> {
     let round = &telling.round;
     if !anybody_changed(&**txn, round.swept_to).await? {
-        return Ok(false);
+        return Ok(Work::None);
     }
     let size = if app.db.backend() == DbBackend::Postgres { STEP } else { STEP_ON_SQLITE };
     let settled = settled_until(&**txn, &app.db, now).await?;
@@ -229,7 +249,12 @@ async fn sweep(txn: &Write, app: &App, telling: &Telling, now: Timestamp) -> Res
         row.swept_to = ActiveValue::Set(swept_to);
         round::Entity::update(row).exec(&**txn).await?;
     }
-    Ok(moved || made > 0)
+    // Where somebody's long transaction holds the mark back, the same people are looked at again, but not at once.
+    Ok(match (made > 0 || (end == Some(swept_to)), moved) {
+        (true, _) => Work::Done,
+        (false, true) => Work::Quiet,
+        (false, false) => Work::None,
+    })
 }
 
 /// The change takes effect: everyone is looked at once more, whoever joined before it.

@@ -5,12 +5,11 @@ use sea_orm::{ConnectionTrait, DbErr, PaginatorTrait};
 use serde::Serialize;
 
 use super::pace::outlook_for;
-use super::{Notice, Round, telling_round, texts, told};
+use super::{Notice, Round, newest, telling_round, texts, told};
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::delivery;
 use crate::delivery::Counts;
-use crate::id::NoticeId;
 use crate::notice::clock::complete_by;
 use crate::policy::rows::{Policy, Version};
 use crate::policy::{Approval, Change};
@@ -79,7 +78,7 @@ pub async fn counts_of_round(on: &impl ConnectionTrait, round: &Round) -> Result
 pub async fn counts(on: &impl ConnectionTrait, notice: &Notice) -> Result<Told, DbErr> {
     let Some(round) = telling_round(on, notice.id).await? else { return Ok(Told::default()) };
     let (all, gone) = counts_of_round(on, &round).await?;
-    let otherwise = told_otherwise(on, notice.id).await?;
+    let otherwise = told_otherwise(on, &round).await?;
     let missed = all.suppressed.saturating_sub(gone) + all.failed + all.unknown + all.expired;
     let otherwise = otherwise.min(missed);
     let told = all.sent + otherwise;
@@ -87,8 +86,9 @@ pub async fn counts(on: &impl ConnectionTrait, notice: &Notice) -> Result<Told, 
     Ok(Told { total: told + pending + unreachable, told, pending, unreachable })
 }
 
-async fn told_otherwise(on: &impl ConnectionTrait, notice: NoticeId) -> Result<u64, DbErr> {
-    told::Entity::find().filter(told::Column::NoticeId.eq(notice)).count(on).await
+async fn told_otherwise(on: &impl ConnectionTrait, round: &Round) -> Result<u64, DbErr> {
+    let of_notice = told::Entity::find().filter(told::Column::NoticeId.eq(round.notice_id));
+    of_notice.filter(told::Column::RoundId.eq(round.id)).count(on).await
 }
 
 /// Whom the notice of a version would be for, and when the last one would be told were it published now.
@@ -120,7 +120,7 @@ pub async fn forecast(
 ) -> Result<Forecast, DbErr> {
     let accounts = Accounts {
         brand: policy.brand_id,
-        accepted: (&policy.slug, number),
+        accepted: (&policy.slug, number, newest(on, policy).await?),
         span: Span::Ids(None, None),
         joined_before: None,
     };

@@ -21,6 +21,8 @@ pub(super) struct Telling {
     /// Every round of the notice.
     pub(super) rounds: Vec<Round>,
     pub(super) texts: Vec<RoundText>,
+    /// The number of the policy's newest version.
+    pub(super) newest: i64,
 }
 
 impl Telling {
@@ -43,12 +45,17 @@ impl Telling {
     fn accounts(&self, span: Span) -> Accounts<'_> {
         // Of what holds already, or does not come, those are told too who accepted it.
         let accepted = match self.round.kind {
-            RoundKind::Reminder | RoundKind::Withdrawal => i64::MAX,
+            RoundKind::Reminder | RoundKind::Withdrawal => self.newest + 1,
             _ => self.version.number,
         };
         let joined_before = (self.notice.state == State::InEffect).then_some(self.notice.effective_at);
         let joined_before = joined_before.filter(|_| self.round.kind != RoundKind::Reminder);
-        Accounts { brand: self.policy.brand_id, accepted: (&self.policy.slug, accepted), span, joined_before }
+        Accounts {
+            brand: self.policy.brand_id,
+            accepted: (&self.policy.slug, accepted, self.newest),
+            span,
+            joined_before,
+        }
     }
 
     /// Of these people those whom the round is for: of a change, all; of its withdrawal, whoever was told of it; of a

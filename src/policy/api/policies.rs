@@ -50,7 +50,8 @@ pub(super) struct PolicyBody {
     #[serde(default, deserialize_with = "whole_or_none")]
     #[schema(minimum = 0, maximum = 365)]
     lead_time_days: Option<u32>,
-    /// Whether what one key publishes another one must release; false when absent.
+    /// Whether what one key publishes another one must release; absent, as it was, at first not. It is not switched off while
+    /// a version waits to be published.
     two_person: Option<bool>,
     /// What holds for who does not answer; `earlier_version_stands` when absent.
     on_silence: Option<OnSilence>,
@@ -320,7 +321,7 @@ fn checked(slug: String, body: PolicyBody) -> Result<Wanted, Problem> {
         language,
         template: body.template,
         lead_time_days: body.lead_time_days.unwrap_or(30),
-        two_person: body.two_person.unwrap_or(false),
+        two_person: body.two_person,
         on_silence: body.on_silence.unwrap_or_default(),
         on_untold: body.on_untold.unwrap_or_default(),
         remind_days_before: days,

@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::db::{Db, Write};
 use crate::decision::Class;
 use crate::id::{BrandId, PolicyId, TopicId};
-use crate::policy::{OnSilence, OnUntold, PolicyError};
+use crate::policy::{OnSilence, OnUntold, PolicyError, State};
 
 /// The topic of each brand in which notices of its policies go out: slug and name.
 const NOTICES: (&str, &str) = ("policy-notices", "Policy notices");
@@ -31,8 +31,8 @@ pub struct Wanted {
     pub template: Option<String>,
     /// Days that people must have between being told and the date.
     pub lead_time_days: u32,
-    /// Whether what one key publishes another one must release.
-    pub two_person: bool,
+    /// Whether what one key publishes another one must release; as it was when none.
+    pub two_person: Option<bool>,
     /// What holds for who does not answer.
     pub on_silence: OnSilence,
     /// What holds for who could not be told.
@@ -70,7 +70,7 @@ pub async fn put(txn: &Write, db: &Db, brand: &Brand, wanted: Wanted) -> Result<
         language: wanted.language,
         template: wanted.template,
         lead_time_days: wanted.lead_time_days.into(),
-        two_person: wanted.two_person,
+        two_person: wanted.two_person.unwrap_or(false),
         on_silence: wanted.on_silence,
         on_untold: wanted.on_untold,
         remind_days_before: wanted.remind_days_before.into(),
@@ -101,10 +101,23 @@ pub async fn put(txn: &Write, db: &Db, brand: &Brand, wanted: Wanted) -> Result<
             row.slug, stored.language
         )));
     }
+    row.two_person = wanted.two_person.unwrap_or(stored.two_person);
+    if stored.two_person && !row.two_person && has_open_version(&**txn, stored.id).await? {
+        return Err(PolicyError::Conflict(format!(
+            "A version of policy {:?} was written for two people to publish; publish or delete it before one may do it alone.",
+            row.slug
+        )));
+    }
     (row.id, row.created_at) = (stored.id, stored.created_at);
     row.reminder_topic_id = row.reminder_topic_id.or(stored.reminder_topic_id);
     policy::Entity::update(row.clone().into_active_model().reset_all()).exec(&**txn).await?;
     Ok((row, false))
+}
+
+async fn has_open_version(on: &impl ConnectionTrait, policy: PolicyId) -> Result<bool, DbErr> {
+    let found = version::Entity::find().filter(version::Column::PolicyId.eq(policy));
+    let open = found.filter(version::Column::State.is_in([State::Draft, State::AwaitingRelease]));
+    Ok(open.one(on).await?.is_some())
 }
 
 async fn has_versions(on: &impl ConnectionTrait, policy: PolicyId) -> Result<bool, DbErr> {

@@ -36,8 +36,9 @@ pub struct Told<'t> {
 pub struct Accounts<'a> {
     /// Whose people.
     pub brand: BrandId,
-    /// The slug of the policy and the number of the version: who accepted that one or a later one is told of nothing.
-    pub accepted: (&'a str, i64),
+    /// The slug of the policy, the number of the version and that of the newest one: who accepted one from that on, which
+    /// has to be there, is told of nothing.
+    pub accepted: (&'a str, i64, i64),
     /// Which of them.
     pub span: Span,
     /// Those who were stored before this moment.
@@ -152,17 +153,17 @@ impl Asked {
         format!("${}", self.values.len())
     }
 
-    fn not_accepted(&mut self, (policy, version): (&str, i64)) -> String {
-        let version = self.bind(version);
+    fn not_accepted(&mut self, (policy, version, newest): (&str, i64, i64)) -> String {
+        let (version, newest) = (self.bind(version), self.bind(newest));
         if self.postgres {
             let policy = self.bind(policy);
             return format!(
                 "NOT COALESCE(CASE WHEN jsonb_typeof(r.policies -> CAST({policy} AS text)) = 'number' \
-                 THEN CAST(r.policies ->> CAST({policy} AS text) AS numeric) >= {version} END, FALSE)"
+                 THEN CAST(r.policies ->> CAST({policy} AS text) AS numeric) BETWEEN {version} AND {newest} END, FALSE)"
             );
         }
         let path = self.bind(format!("$.\"{policy}\""));
-        format!("NOT COALESCE(json_extract(r.policies, {path}) >= {version}, FALSE)")
+        format!("NOT COALESCE(json_extract(r.policies, {path}) BETWEEN {version} AND {newest}, FALSE)")
     }
 
     fn told(&mut self, Told { tag, default, all }: Told<'_>) -> String {
@@ -206,7 +207,7 @@ mod tests {
         let all = ["en", "de", "de-AT", "pt-BR"];
         let accounts = Accounts {
             brand: BrandId::new(),
-            accepted: ("privacy", 2),
+            accepted: ("privacy", 2, 2),
             span: Span::Ids(None, None),
             joined_before: None,
         };

@@ -30,6 +30,44 @@ async fn completed(tidings: &Tidings, id: &str, rounds: usize) -> Value {
 }
 
 on_both! {
+    async fn pn10_once_the_day_has_come_a_change_is_neither_postponed_nor_called_off(database: Database) {
+        let tidings = Tidings::start_web(database).await;
+        tidings.ready_to_send().await;
+        tidings.policy(json!({})).await;
+        let notice = tidings.announce("material", json!({})).await;
+        let id = notice["id"].as_str().unwrap();
+        // No worker is there to see the day come.
+        tidings.advance(DAY * 41);
+        let later = json!({ "effective_at": tidings.in_days(60), "reason": "r" });
+        let refused = tidings.post(&format!("/notices/{id}/postpone"), later).await.problem(409);
+        assert!(refused["detail"].as_str().unwrap().contains("in_effect"), "{refused}");
+        tidings.post(&format!("/notices/{id}/withdraw"), json!({ "reason": "r" })).await.problem(409);
+        tidings.post(&format!("/notices/{id}/correct"), json!({ "reason": "r", "summary": "s" })).await.problem(409);
+        tidings.stop().await;
+    }
+
+    async fn pn10_a_reminder_that_cannot_be_made_keeps_nobody_from_being_told(database: Database) {
+        let template = json!({
+            "subject": "{{data.policy}}", "classes": ["notice"],
+            "html": "<p>{{data.summary}} {{data.effective_date}} {{data.url}} {{data.old_url}} {{approve_url}} {{data.rights}} \
+                {{brand.postal_address}}</p>",
+        });
+        let tidings = Tidings::start(database).await;
+        tidings.ready_to_send().await;
+        tidings.recipients(2).await;
+        tidings.put("/templates/notice", template).await.ok();
+        tidings.policy(json!({ "template": "notice", "remind_days_before": [20] })).await;
+        let notice = tidings.announce("adverse", json!({})).await;
+        let id = notice["id"].as_str().unwrap();
+        completed(&tidings, id, 1).await;
+        let broken = json!({ "subject": "s", "html": "<p>Nothing.</p>", "classes": ["notice"] });
+        tidings.put("/templates/notice", broken).await.ok();
+        tidings.advance(DAY * 21);
+        tidings.recipient("late@people.example.com").await;
+        tidings.smtp.wait_for_message_to("late@people.example.com").await;
+        tidings.stop().await;
+    }
+
     async fn pn10_a_correction_tells_everyone_anew_with_its_reason(database: Database) {
         let tidings = ready(database, json!({})).await;
         let notice = tidings.announce("material", json!({})).await;

@@ -50,10 +50,12 @@ on_both! {
         // Version 2 is the one to come.
         person(&tidings, "knows@people.example.com", json!({ "policies": { "privacy": 2 } })).await;
         person(&tidings, "knows-the-old@people.example.com", json!({ "policies": { "privacy": 1 } })).await;
+        // Nobody can have accepted a version that is not there.
+        person(&tidings, "claims@people.example.com", json!({ "policies": { "privacy": 999 } })).await;
         let notice = tidings.announce("material", json!({})).await;
         let told = all_told(&tidings, &notice).await;
-        assert_eq!(told["counts"], json!({ "total": 5, "told": 5, "pending": 0, "unreachable": 0 }), "{told}");
-        for address in ["refuses", "restricted", "banned", "named", "knows-the-old"] {
+        assert_eq!(told["counts"], json!({ "total": 6, "told": 6, "pending": 0, "unreachable": 0 }), "{told}");
+        for address in ["refuses", "restricted", "banned", "named", "knows-the-old", "claims"] {
             assert_eq!(letters(&tidings.smtp, &format!("{address}@people.example.com")), 1, "{address}");
         }
         for address in ["gone", "elsewhere", "knows"] {
@@ -185,6 +187,13 @@ on_both! {
         assert_eq!(now["counts"], json!({ "total": 2, "told": 2, "pending": 0, "unreachable": 0 }), "{now}");
         let list = tidings.get(&format!("/notices/{id}/unreachable")).await.ok();
         assert_eq!(list["items"][0]["told_by"], "letter", "{list}");
+        // A letter told of that round alone: of a correction they are to be told again.
+        let correction = json!({ "reason": "r", "summary": "Something else." });
+        tidings.post(&format!("/notices/{id}/correct"), correction).await.ok();
+        let again = tidings.notice_when("was corrected", id, |notice| notice["rounds"][1]["completed_at"].is_string()).await;
+        assert_eq!(again["counts"], json!({ "total": 2, "told": 1, "pending": 0, "unreachable": 1 }), "{again}");
+        let letter = json!({ "recipient": refused, "by": "letter" });
+        assert_eq!(tidings.post(&told, letter).await.ok()["recorded"], true);
         tidings.stop().await;
     }
 
