@@ -72,6 +72,7 @@ async fn list_notices(
 ) -> Result<Json<List<View>>, Problem> {
     caller.must_be(&[Role::Auditor])?;
     let on = app.db.reads();
+    let after = paging.after_key()?;
     let policy = match &which.policy {
         Some(slug) => {
             let found = policy::rows::find(on, slug).await?.filter(|policy| caller.sees(policy.brand_id));
@@ -82,7 +83,7 @@ async fn list_notices(
         }
         None => None,
     };
-    let found = rows::list(on, caller.brand, policy, paging.after_key()?, paging.fetch()).await?;
+    let found = rows::list(on, caller.brand, policy, after, paging.fetch()).await?;
     let List { items, next } = List::page(found, &paging, |notice| notice.id.to_string(), |notice| notice);
     let mut views = Vec::with_capacity(items.len());
     for notice in items {
