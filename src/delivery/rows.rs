@@ -24,7 +24,7 @@ mod view;
 use sea_orm::DbBackend;
 
 pub use claim::{Ask, Claimed, Lane, Trail, claim, claimed_by, end_overdue, give_back, load, release, renew};
-pub use enqueue::{cancel_some, enqueue, expire_some, retry_failed};
+pub use enqueue::{cancel_some, enqueue, expire_some, reopen_suppressed, retry_failed};
 pub use fan_out::enqueue_selected;
 pub use look::{Covered, InFlight, Look, look, take_back, unfinished_among};
 pub use mailing::{Mailing, delete_some, move_deadline};

@@ -58,10 +58,11 @@ impl Said<'_> {
         let date = locale.day(self.effective_at);
         let values: [(&str, Value<'_>); 3] =
             [("title", self.title.into()), ("brand", self.brand.into()), ("date", date.as_str().into())];
-        let words = |key: &str| locale.fill(&format!("notice.{key}"), &values);
+        let words = |key: &str| locale.fill(key, &values);
         let kind = self.kind.as_str();
         let ahead = !matches!(self.kind, RoundKind::Withdrawal | RoundKind::Reminder);
-        let new = if ahead { "new" } else { "current" };
+        let new = if ahead { "notice.new" } else { "notice.current" };
+        let (subject, lead) = keys(self.kind);
         json!({
             "kind": kind,
             "policy": self.title,
@@ -78,30 +79,42 @@ impl Said<'_> {
             "changes_url": self.before.map(|(_, changes)| changes).filter(|_| ahead),
             "approval": self.approval && ahead,
             "new_use": self.new_use.filter(|_| ahead),
-            "rights": words("rights.text"),
+            "rights": words("notice.rights.text"),
             "words": {
-                "subject": words(&format!("subject.{kind}")),
-                "lead": words(&format!("lead.{kind}")),
-                "reason": words("reason"),
-                "what": words("what"),
-                "when": words("when"),
-                "when_text": words("when.text"),
-                "read": words("read"),
+                "subject": words(subject),
+                "lead": words(lead),
+                "reason": words("notice.reason"),
+                "what": words("notice.what"),
+                "when": words("notice.when"),
+                "when_text": words("notice.when.text"),
+                "read": words("notice.read"),
                 "new": words(new),
-                "old": words("old"),
-                "compare": words("compare"),
-                "approval": words("approval"),
-                "approval_text": words("approval.text"),
-                "approval_button": words("approval.button"),
-                "use": words("use"),
-                "use_text": words("use.text"),
-                "use_button": words("use.button"),
-                "rights_heading": words("rights"),
-                "contact": words("contact"),
-                "why": words("why"),
-                "preferences": words("preferences"),
+                "old": words("notice.old"),
+                "compare": words("notice.compare"),
+                "approval": words("notice.approval"),
+                "approval_text": words("notice.approval.text"),
+                "approval_button": words("notice.approval.button"),
+                "use": words("notice.use"),
+                "use_text": words("notice.use.text"),
+                "use_button": words("notice.use.button"),
+                "rights_heading": words("notice.rights"),
+                "contact": words("notice.contact"),
+                "why": words("notice.why"),
+                "preferences": words("notice.preferences"),
             },
         })
+    }
+}
+
+/// What a message of this kind is headed by, and begins with.
+fn keys(kind: RoundKind) -> (&'static str, &'static str) {
+    match kind {
+        RoundKind::Change => ("notice.subject.change", "notice.lead.change"),
+        RoundKind::Correction => ("notice.subject.correction", "notice.lead.correction"),
+        RoundKind::Postponement => ("notice.subject.postponement", "notice.lead.postponement"),
+        RoundKind::Withdrawal => ("notice.subject.withdrawal", "notice.lead.withdrawal"),
+        RoundKind::ApprovalReminder => ("notice.subject.approval_reminder", "notice.lead.approval_reminder"),
+        RoundKind::Reminder => ("notice.subject.reminder", "notice.lead.reminder"),
     }
 }
 

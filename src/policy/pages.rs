@@ -81,10 +81,9 @@ async fn serve(
     let fields = headers.get_all(header::ACCEPT_LANGUAGE).iter().filter_map(|value| value.to_str().ok());
     let accept_language = fields.collect::<Vec<_>>().join(",");
     let choice = Choice::new(lang.as_deref(), &accept_language);
-    let message = |status, key: &str| {
-        let data = json!({ "heading": format!("{key}.title"), "text": format!("{key}.text"), "again": null });
-        let title = format!("{key}.title");
-        let page = Page { template: "message", title: &title, look: &Look::default(), choice, data };
+    let message = |status, (title, text): (&str, &str)| {
+        let data = json!({ "heading": title, "text": text, "again": null });
+        let page = Page { template: "message", title, look: &Look::default(), choice, data };
         page::respond(status, page, https)
     };
     let found = match which {
@@ -99,10 +98,10 @@ async fn serve(
             let page = Page { template, title: "", look, choice: *choice, data };
             page::respond_public(page, &text.title, headers, https)
         }
-        Ok(None) => message(StatusCode::NOT_FOUND, "policy.unknown"),
+        Ok(None) => message(StatusCode::NOT_FOUND, ("policy.unknown.title", "policy.unknown.text")),
         Err(error) => {
             tracing::error!(%error, "the page of a policy could not be served");
-            message(StatusCode::SERVICE_UNAVAILABLE, "policy.unavailable")
+            message(StatusCode::SERVICE_UNAVAILABLE, ("policy.unavailable.title", "policy.unavailable.text"))
         }
     }
 }

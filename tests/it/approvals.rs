@@ -339,6 +339,29 @@ on_both! {
         tidings.stop().await;
     }
 
+    async fn a_new_use_is_allowed_through_any_message_of_its_notice_and_nothing_else_is_with_it(database: Database) {
+        let tidings = scene(database).await;
+        tidings.topic("acme", "profiling", "marketing").await;
+        let body = with(version(&tidings, "new_use", 40), json!({ "topic": "profiling" }));
+        let notice = announced(&tidings, body).await;
+        told(&tidings, &notice, 2).await;
+        answers(&tidings, &link(&tidings, ADA, 1).await, "decline").await.is(200);
+        // By the footer of the same message she refuses all that can be refused.
+        let text = tidings.smtp.messages_to(ADA)[0].parsed().body_text(0).unwrap().into_owned();
+        let footer = text.split_whitespace().find(|word| word.contains("/u/")).unwrap().to_owned();
+        let footer = footer.split_once("/u/").map(|(_, token)| format!("/u/{token}")).unwrap();
+        tidings.anonymous().submit(&footer, &[("page", "1"), ("scope", "all")]).await.is(200);
+        let because = async || {
+            tidings.get(&format!("/explain?email={ADA}&brand=acme&topic=profiling")).await.ok()["because"].clone()
+        };
+        assert_eq!(because().await, json!(["opted_out_of_topic", "opted_out_of_all"]));
+        let correction = json!({ "reason": "We were not clear.", "summary": "Clearer." });
+        tidings.post(&format!("/notices/{notice}/correct"), correction).await.ok();
+        answers(&tidings, &link(&tidings, ADA, 2).await, "approve").await.is(200);
+        assert_eq!(because().await, json!(["opted_out_of_all"]));
+        tidings.stop().await;
+    }
+
     async fn a_change_that_asks_nothing_is_shown_without_buttons_and_the_erased_are_asked_nothing(database: Database) {
         let tidings = scene(database).await;
         let notice = announced(&tidings, version(&tidings, "material", 40)).await;

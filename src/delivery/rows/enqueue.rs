@@ -193,10 +193,7 @@ pub(super) async fn reopen_some(
     limit: u64,
     not_after: Option<Option<i64>>,
 ) -> Result<u64, DbErr> {
-    // No claim may put the content to rest before this is committed.
-    let share = if skip_locked(db.backend()).is_empty() { "" } else { " FOR KEY SHARE" };
-    let sql = format!("SELECT id FROM contents WHERE id = $1{share}");
-    txn.query_one_raw(Statement::from_sql_and_values(db.backend(), sql, [mailing.content.0.into()])).await?;
+    share(txn, db, mailing.content).await?;
     let sql = format!(
         "SELECT id, outcome IS NOT NULL AS tried FROM deliveries \
          WHERE mailing_id = $1 AND unsent = $2 ORDER BY id LIMIT {limit}"
@@ -222,6 +219,17 @@ pub(super) async fn reopen_some(
         txn.execute_raw(Statement::from_sql_and_values(db.backend(), sql, values)).await?;
     }
     let ids: Vec<DeliveryId> = found.iter().map(|one| one.id).collect();
+    open_again(txn, db, &ids, not_after).await?;
+    Ok(ids.len() as u64)
+}
+
+/// Opens these again and queues them.
+async fn open_again(
+    txn: &Write,
+    db: &Db,
+    ids: &[DeliveryId],
+    not_after: Option<Option<i64>>,
+) -> Result<(), DbErr> {
     let list = List::of("id", Kind::Uuid, ids.iter().map(|id| id.0));
     let mut values: Vec<Value> = vec![not_after.flatten().into()];
     let relation = list.relation(db.backend(), "l", &mut values);
@@ -233,6 +241,37 @@ pub(super) async fn reopen_some(
          enhanced = NULL, reply = NULL, not_after = {deadline} FROM {relation} WHERE deliveries.id = l.id"
     );
     txn.execute_raw(Statement::from_sql_and_values(db.backend(), sql, values)).await?;
-    queue_up(txn, db, &ids).await?;
-    Ok(ids.len() as u64)
+    queue_up(txn, db, ids).await
+}
+
+/// Opens these deliveries of a mailing again, which were suppressed for a reason that holds no more, and queues them.
+///
+/// # Errors
+/// The database's own.
+pub async fn reopen_suppressed(
+    txn: &Write,
+    db: &Db,
+    mailing: Mailing,
+    ids: &[DeliveryId],
+    reason: &str,
+) -> Result<(), DbErr> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    share(txn, db, mailing.content).await?;
+    open_again(txn, db, ids, None).await?;
+    wake(txn, db, mailing.content, mailing.lane).await?;
+    let mut moves = Moves::default();
+    let n = i64::try_from(ids.len()).unwrap_or(i64::MAX);
+    moves.add(mailing.content, State::Suppressed, reason, -n);
+    moves.add(mailing.content, State::Queued, "", n);
+    moves.write(txn, db).await
+}
+
+/// No claim may put the content to rest before this is committed.
+async fn share(txn: &Write, db: &Db, content: ContentId) -> Result<(), DbErr> {
+    let share = if skip_locked(db.backend()).is_empty() { "" } else { " FOR KEY SHARE" };
+    let sql = format!("SELECT id FROM contents WHERE id = $1{share}");
+    txn.query_one_raw(Statement::from_sql_and_values(db.backend(), sql, [content.0.into()])).await?;
+    Ok(())
 }

@@ -253,15 +253,19 @@ fn what_can_be_refused_carries_its_list_headers_octet_for_octet() {
 fn the_service_side_carries_no_unsubscribe_link_or_header() {
     for class in [Class::Requested, Class::Service, Class::Notice] {
         let world = world(class);
-        let content = content("s", "<p>[{{unsubscribe_url}}{{preferences_url}}]</p>", json!({}));
-        let message = world.compose(&content, "", None).unwrap();
+        let refusal = content("s", "<p>[{{unsubscribe_url}}]</p>", json!({}));
+        let message = world.compose(&refusal, "", None).unwrap();
         let header = header_of(&message);
         assert!(!header.iter().any(|(name, _)| name.starts_with("List-")));
         assert_eq!(value(&header, "Auto-Submitted"), "auto-generated");
         assert_eq!(value(&header, "From"), "Acme Notices <notices@acme.example>");
         let (text, html) = parts(&message);
         assert!(text.contains("[]") && html.contains("[]"));
+        // A notice may lead to where other mail is refused, and does not by itself.
         assert!(!text.contains("/u/") && !html.contains("/u/"));
+        let choice = content("s", "<p>[{{preferences_url}}]</p>", json!({}));
+        let (text, _) = parts(&world.compose(&choice, "", None).unwrap());
+        assert_eq!(text.contains("/u/"), class == Class::Notice, "{text}");
     }
 }
 

@@ -64,7 +64,9 @@ pub fn masked(words: &str, own: Option<&str>) -> String {
         let bare = small.trim_end_matches(['.', '!', '?']);
         let address = small.len() > 1 && ["@", "%40", "=40"].iter().any(|at| small.contains(at));
         let theirs = own.is_some_and(|(local, domain)| {
-            bare == local || holds(bare, local) || bare.contains(domain) && bare.contains(local)
+            bare == local
+                || holds(bare, local)
+                || bare.contains(domain) && bare.replace(domain, "").contains(local)
         });
         out.push_str(if address || theirs { "…" } else { word });
         rest = after;

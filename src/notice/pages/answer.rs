@@ -24,7 +24,7 @@ use crate::language::Choice;
 use crate::link::{Link, Purpose};
 use crate::notice::Decision;
 use crate::notice::question::Question;
-use crate::notice::rows::approvals::{Given, Recorded, record};
+use crate::notice::rows::approvals::{Given, Recorded, messages, record};
 use crate::opt_out::form::fields;
 use crate::opt_out::{Channel, OptOut, Scope};
 use crate::web::link_page::{self, Asked, Body, Token};
@@ -143,7 +143,12 @@ async fn act(
                 rest = fence::opt_out(app, &refused, arrived).await?.rest;
             }
             Decision::Approve => {
-                fence::undo(app, &link.address_hash, link.delivery, &[], ACTOR).await?;
+                // Whichever message of the notice they refused it by; what else they refused by its footer stays refused.
+                let brand = topic.brand_id;
+                let keep = [Scope::All, Scope::Brand(brand), Scope::Topic(brand, link.topic)];
+                for message in messages(app.db.reads(), subject.notice, link.recipient).await? {
+                    fence::undo(app, &link.address_hash, message, &keep, ACTOR).await?;
+                }
             }
         }
     }

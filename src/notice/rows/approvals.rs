@@ -208,3 +208,24 @@ pub async fn concerns(
     let concerns = Concern::find_by_statement(statement).all(on).await?;
     Ok(concerns.into_iter().map(|concern| (concern.version_id, concern)).collect())
 }
+
+#[derive(FromQueryResult)]
+struct Message {
+    id: DeliveryId,
+}
+
+/// The messages of a notice to a person, of all its rounds.
+///
+/// # Errors
+/// The database's own.
+pub async fn messages(
+    on: &impl ConnectionTrait,
+    notice: NoticeId,
+    recipient: RecipientId,
+) -> Result<Vec<DeliveryId>, DbErr> {
+    let sql = "SELECT d.id FROM notice_rounds r JOIN deliveries d ON d.mailing_id = r.id AND d.recipient_id = $2 \
+        WHERE r.notice_id = $1 ORDER BY d.id";
+    let values = [notice.0.into(), recipient.0.into()];
+    let statement = Statement::from_sql_and_values(on.get_database_backend(), sql, values);
+    Ok(Message::find_by_statement(statement).all(on).await?.into_iter().map(|message| message.id).collect())
+}

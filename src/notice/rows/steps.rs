@@ -241,7 +241,8 @@ async fn sweep(txn: &Write, app: &App, telling: &Telling, now: Timestamp) -> Res
     let end = end_of_changes(&**txn, round.swept_to, size).await?;
     // What was committed counts, however much else is under way; what may yet be committed is looked at again.
     let upto = end.unwrap_or(now);
-    let made = telling.address(txn, app, Span::Changed(round.swept_to, upto)).await?;
+    let made = telling.address(txn, app, Span::Changed(round.swept_to, upto)).await?
+        + telling.take_up_again(txn, app, round.swept_to, upto).await?;
     let swept_to = upto.min(settled).max(round.swept_to);
     let moved = swept_to > round.swept_to;
     if moved {

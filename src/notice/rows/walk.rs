@@ -1,13 +1,15 @@
 //! Who is told in a round: everyone is walked through once by id, then whoever was changed meanwhile is looked at.
 
-use sea_orm::{DbBackend, DbErr, Value};
+use sea_orm::{DbBackend, DbErr, FromQueryResult, Statement, Value};
 
 use super::{Notice, Round, RoundText};
 use crate::app::App;
 use crate::brand;
 use crate::clock::Timestamp;
 use crate::db::Write;
+use crate::delivery::rows::{Lane, Mailing};
 use crate::delivery::{self, Stream};
+use crate::id::{ContentId, DeliveryId};
 use crate::notice::{RoundKind, State};
 use crate::policy::rows::{Policy, Version};
 use crate::recipient::rows::{Accounts, Selection, Span, Told};
@@ -39,6 +41,30 @@ impl Telling {
             made += delivery::rows::enqueue_selected(txn, &app.db, &stream, &sql, values).await?;
         }
         Ok(made)
+    }
+
+    /// Takes up again what was not sent because the account was closed, of those whose account was opened again between these
+    /// moments. Returns how many.
+    pub(super) async fn take_up_again(
+        &self,
+        txn: &Write,
+        app: &App,
+        after: Timestamp,
+        upto: Timestamp,
+    ) -> Result<u64, DbErr> {
+        let sql = "SELECT d.id, d.content_id FROM deliveries d JOIN recipients r ON r.id = d.recipient_id \
+            WHERE d.mailing_id = $1 AND d.unsent = 'suppressed' AND d.reason = 'deactivated' \
+            AND r.standing NOT IN ('deactivated', 'erased') AND r.updated_at > $2 AND r.updated_at <= $3 ORDER BY d.id";
+        let values = [self.round.id.0.into(), after.0.into(), upto.0.into()];
+        let closed = Closed::find_by_statement(Statement::from_sql_and_values(app.db.backend(), sql, values));
+        let closed = closed.all(&**txn).await?;
+        for text in &self.texts {
+            let of_text = closed.iter().filter(|one| one.content_id == text.content_id);
+            let ids: Vec<DeliveryId> = of_text.map(|one| one.id).collect();
+            let mailing = Mailing { id: self.round.id, content: text.content_id, lane: Lane::ServiceSide };
+            delivery::rows::reopen_suppressed(txn, &app.db, mailing, &ids, "deactivated").await?;
+        }
+        Ok(closed.len() as u64)
     }
 
     /// Everyone of the brand who is to hear of the version, of this span.
@@ -110,6 +136,12 @@ impl Telling {
     }
 }
 
+#[derive(FromQueryResult)]
+struct Closed {
+    id: DeliveryId,
+    content_id: ContentId,
+}
+
 /// Whether anybody was changed after this moment.
 pub(super) async fn anybody_changed(
     on: &impl sea_orm::ConnectionTrait,
@@ -117,6 +149,6 @@ pub(super) async fn anybody_changed(
 ) -> Result<bool, DbErr> {
     let backend: DbBackend = on.get_database_backend();
     let sql = "SELECT 1 AS one FROM recipients WHERE updated_at > $1 LIMIT 1";
-    let statement = sea_orm::Statement::from_sql_and_values(backend, sql, [after.0.into()]);
+    let statement = Statement::from_sql_and_values(backend, sql, [after.0.into()]);
     Ok(on.query_one_raw(statement).await?.is_some())
 }

@@ -90,6 +90,29 @@ on_both! {
         tidings.stop().await;
     }
 
+    async fn pn1_whoever_closes_an_account_and_opens_it_again_in_time_is_told(database: Database) {
+        let tidings = ready(database).await;
+        let away = person(&tidings, "away@people.example.com", json!({})).await;
+        tidings.smtp.on(Stage::Rcpt, Act::reply(450, "4.2.1 later"));
+        tidings.policy(json!({})).await;
+        let notice = tidings.announce("material", json!({})).await;
+        let path = format!("/recipients/{away}/deliveries");
+        wait_until("an attempt that is put off", async || {
+            let delivery = tidings.get(&path).await.ok()["items"][0].clone();
+            delivery["state"] == "queued" && delivery["attempts"].as_array().is_some_and(|tried| tried.len() == 1)
+        })
+        .await;
+        tidings.smtp.behave();
+        tidings.patch(&format!("/recipients/{away}"), json!({ "standing": "deactivated" })).await.ok();
+        assert_eq!(tidings.get(&path).await.ok()["items"][0]["state"], "suppressed");
+        tidings.patch(&format!("/recipients/{away}"), json!({ "standing": "active" })).await.ok();
+        tidings.smtp.wait_for_message_to("away@people.example.com").await;
+        let id = notice["id"].as_str().unwrap();
+        let told = tidings.notice_when("told everyone", id, |notice| notice["counts"]["told"] == 1).await;
+        assert_eq!(told["counts"], json!({ "total": 1, "told": 1, "pending": 0, "unreachable": 0 }), "{told}");
+        tidings.stop().await;
+    }
+
     async fn pn13_each_reads_it_in_their_language_as_far_as_there_is_a_text(database: Database) {
         let tidings = ready(database).await;
         for (who, locale) in [("en", json!("en-GB")), ("de", json!("de_CH")), ("at", json!("de-AT")), ("fr", json!("fr")), ("none", Value::Null)] {
