@@ -366,7 +366,7 @@ on_both! {
         let waiting = ann.post_empty(&publish).await.ok();
         assert_eq!(waiting["version"]["state"], "awaiting_release");
         assert!(waiting["version"]["published_at"].is_null() && waiting["notice"].is_null(), "{waiting}");
-        // Not even without the rule does one key do both.
+        // What is not said stays as it was.
         tidings.put("/policies/privacy", policy()).await.ok();
         assert_eq!(ann.post_empty(&publish).await.ok(), waiting);
         assert_eq!(ben.post_empty(&publish).await.ok(), waiting);
@@ -395,6 +395,39 @@ on_both! {
         let reason = json!({ "override_reason": "Ben was away." });
         let late = ben.post(&format!("{VERSIONS}/3/release"), reason).await.ok();
         assert_eq!(late["version"]["override_reason"], "Ben was away.");
+        tidings.stop().await;
+    }
+
+    async fn two_people_stay_two_whatever_a_policys_settings_leave_out_and_whatever_key_is_revoked(database: Database) {
+        let tidings = scene(database).await;
+        let two = |whether: bool| with(policy(), json!({ "two_person": whether }));
+        tidings.put("/policies/privacy", two(true)).await.ok();
+        let (ann, ben) = (key(&tidings, "ann").await, key(&tidings, "ben").await);
+        let db = &tidings.app().db;
+        let made = tidings::access::rows::create_key(db, "eve", Role::Admin, None, "test").await.unwrap();
+        let eve = tidings.with_key(made.key.expose_secret());
+        let settings = async || tidings.get("/policies/privacy").await.ok()["two_person"].clone();
+        // What is not said stays, before there is a draft, while there is one, and while it waits to be released.
+        assert_eq!(ann.put("/policies/privacy", policy()).await.ok()["two_person"], true);
+        ann.post(VERSIONS, version(&tidings, "material", 40)).await.is(201);
+        ann.put("/policies/privacy", policy()).await.ok();
+        ann.put("/policies/privacy", two(false)).await.problem(409);
+        let [publish, release] = ["publish", "release"].map(|what| format!("{VERSIONS}/2/{what}"));
+        assert_eq!(ann.post_empty(&publish).await.ok()["version"]["state"], "awaiting_release");
+        ann.put("/policies/privacy", policy()).await.ok();
+        ann.put("/policies/privacy", two(false)).await.problem(409);
+        assert_eq!(settings().await, true);
+        ann.post_empty(&release).await.problem(403);
+        ann.post_empty(&publish).await.ok();
+        tidings::access::rows::revoke_key(db, &made.row.prefix, "test").await.unwrap().unwrap();
+        eve.post_empty(&release).await.problem(401);
+        let waits = tidings.get(&format!("{VERSIONS}/2")).await.ok();
+        assert_eq!((&waits["state"], &waits["released_by"]), (&json!("awaiting_release"), &Value::Null));
+        assert_eq!(tidings.get("/notices").await.ok()["items"], json!([]));
+        ben.post_empty(&release).await.ok();
+        // Nothing waits any more: now it may be said.
+        assert_eq!(ann.put("/policies/privacy", two(false)).await.ok()["two_person"], false);
+        assert_eq!(ann.put("/policies/privacy", policy()).await.ok()["two_person"], false);
         tidings.stop().await;
     }
 

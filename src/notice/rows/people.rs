@@ -154,7 +154,8 @@ fn harmless(cell: Option<String>) -> String {
     if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{cell}") } else { cell }
 }
 
-/// The unreached as lines of CSV (RFC 4180). A name that a spreadsheet would take for a formula begins with an apostrophe.
+/// The unreached as lines of CSV (RFC 4180). What a spreadsheet would take for a formula, be it an address, a name or an id,
+/// begins with an apostrophe.
 ///
 /// # Errors
 /// When a line cannot be written.
@@ -164,7 +165,7 @@ pub fn unreached_as_csv(people: Vec<Unreached>) -> Result<String, DbErr> {
     for one in people {
         csv.write_record([
             one.recipient.to_string(),
-            one.email.unwrap_or_default(),
+            harmless(one.email),
             harmless(one.name),
             harmless(one.external_id),
             one.reason,
@@ -175,4 +176,45 @@ pub fn unreached_as_csv(people: Vec<Unreached>) -> Result<String, DbErr> {
     }
     let text = csv.into_inner().map_err(|error| DbErr::Custom(error.to_string()))?;
     Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(name: &str) -> String {
+        let one = Unreached {
+            delivery: DeliveryId::new(),
+            recipient: RecipientId(Uuid::nil()),
+            email: Some("a@b.example".into()),
+            name: Some(name.into()),
+            external_id: None,
+            reason: "refused".into(),
+            reply: None,
+            told_by: None,
+            told_at: None,
+        };
+        unreached_as_csv(vec![one]).unwrap()
+    }
+
+    #[test]
+    fn what_would_be_a_formula_is_a_text_and_what_parts_cells_is_quoted() {
+        for (name, cell) in [
+            ("Ada", "Ada"),
+            ("=1", "'=1"),
+            ("+1", "'+1"),
+            ("-1", "'-1"),
+            ("@a", "'@a"),
+            ("\t=1", "'\t=1"),
+            ("\r=1", "\"'\r=1\""),
+            ("A \"B\"", "\"A \"\"B\"\"\""),
+            ("A,B", "\"A,B\""),
+            ("A\nB", "\"A\nB\""),
+            ("A\r\n=B", "\"A\r\n=B\""),
+            ("1=1", "1=1"),
+        ] {
+            let expected = format!("00000000-0000-0000-0000-000000000000,a@b.example,{cell},,refused,,\r\n");
+            assert_eq!(line(name), expected, "{name:?}");
+        }
+    }
 }

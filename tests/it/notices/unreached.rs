@@ -1,0 +1,85 @@
+//! Those who could not be told: listed with the reason, in a file that does no harm, and nobody waits for them.
+
+use reqwest::Method;
+use serde_json::json;
+use tidings::serve::Parts;
+
+use crate::harness::{Act, Answer, Database, Stage, Tidings};
+
+/// All that a notice must say.
+const GOOD: &str = "<p>{{data.summary}} {{data.effective_date}} <a href=\"{{data.url}}\">new</a> \
+    <a href=\"{{data.old_url}}\">old</a> <a href=\"{{approve_url}}\">answer</a> {{data.rights}} {{brand.postal_address}}</p>";
+
+on_both! {
+    async fn the_list_for_letters_is_csv_in_which_nothing_is_a_formula(database: Database) {
+        let tidings = Tidings::start(database).await;
+        tidings.ready_to_send().await;
+        let names = ["=1+1", "+1", "-1", "@SUM(A1)", "Ada, \"A.\" = Byron", "Bob"];
+        for (n, name) in names.iter().enumerate() {
+            let person = json!({ "email": format!("p{n}@people.example.com"), "name": name, "external_id": format!("={n}") });
+            tidings.post("/recipients", person).await.is(201);
+        }
+        // All of these stand in addresses as they may be.
+        let formula = "=cmd|'/calc'!a0@people.example.com";
+        tidings.post("/recipients", json!({ "email": formula })).await.is(201);
+        tidings.smtp.on(Stage::Rcpt, Act::reply(550, "5.7.1 not here"));
+        tidings.policy(json!({})).await;
+        let notice = tidings.announce("material", json!({})).await;
+        let id = notice["id"].as_str().unwrap();
+        tidings.notice_when("told nobody", id, |notice| notice["counts"]["unreachable"] == names.len() + 1).await;
+        let csv = tidings.call(Method::GET, &format!("/notices/{id}/unreachable")).header("accept", "text/csv");
+        let csv = Answer::of(csv).await;
+        assert!(csv.text.starts_with("recipient,email,name,external_id,reason,told_by,told_at\r\n"), "{}", csv.text);
+        assert!(csv.text.contains(",\"Ada, \"\"A.\"\" = Byron\","), "{}", csv.text);
+        let mut reader = csv::Reader::from_reader(csv.text.as_bytes());
+        let mut lines: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+        lines.sort_by(|one, other| one[1].cmp(&other[1]));
+        let named: Vec<[&str; 3]> = lines.iter().map(|line| [&line[1], &line[2], &line[3]]).collect();
+        assert_eq!(named[0], ["'=cmd|'/calc'!a0@people.example.com", "", ""]);
+        let expected = ["'=1+1", "'+1", "'-1", "'@SUM(A1)", "Ada, \"A.\" = Byron", "Bob"];
+        for (n, name) in expected.iter().enumerate() {
+            assert_eq!(named[n + 1], [&format!("p{n}@people.example.com"), *name, &format!("'={n}")]);
+        }
+        let formulas = |cell: &str| cell.starts_with(['=', '+', '-', '@', '\t', '\r']);
+        assert!(!lines.iter().flat_map(csv::StringRecord::iter).any(formulas), "{}", csv.text);
+        tidings.stop().await;
+    }
+
+    async fn those_for_whom_the_template_cannot_be_made_are_listed_and_hold_nobody_up(database: Database) {
+        let tidings = Tidings::start_web(database).await;
+        tidings.ready_to_send().await;
+        let template = |html: &str| json!({ "subject": "{{data.policy}} changes", "html": html, "classes": ["notice"] });
+        tidings.put("/templates/plan", template("<p>Your plan is {{attributes.plan}}.</p>")).await.ok();
+        tidings.put("/templates/notice", template(&format!("{GOOD}{{{{> plan}}}}"))).await.ok();
+        for n in 0..6 {
+            let attributes = if n % 3 == 0 { json!({}) } else { json!({ "plan": "large" }) };
+            let person = json!({ "email": format!("p{n}@people.example.com"), "attributes": attributes });
+            tidings.post("/recipients", person).await.is(201);
+        }
+        tidings.policy(json!({ "template": "notice" })).await;
+        let notice = tidings.announce("adverse", json!({})).await;
+        let id = notice["id"].as_str().unwrap();
+        // What becomes of the template afterwards concerns nobody of this round.
+        tidings.put("/templates/plan", template("<p>{{attributes.nobody_has_it}}</p>")).await.ok();
+        let worker = tidings.another(Parts { web: false, ..Parts::default() }).await;
+        let late = json!({ "email": "late@people.example.com", "attributes": { "plan": "small" } });
+        tidings.post("/recipients", late).await.is(201);
+        let told = tidings.notice_when("was tried for everyone", id, |notice| {
+            notice["counts"]["total"] == 7 && notice["rounds"][0]["completed_at"].is_string()
+        })
+        .await;
+        assert_eq!(told["counts"], json!({ "total": 7, "told": 5, "pending": 0, "unreachable": 2 }), "{told}");
+        let text = tidings.smtp.wait_for_message_to("late@people.example.com").await.text();
+        assert!(text.contains("Your plan is small."), "{text}");
+        let list = tidings.get(&format!("/notices/{id}/unreachable")).await.ok();
+        let mut listed: Vec<&str> = Vec::new();
+        for one in list["items"].as_array().unwrap() {
+            assert!(one["reason"].as_str().unwrap().contains("attributes.plan is not there"), "{one}");
+            listed.push(one["email"].as_str().unwrap());
+        }
+        listed.sort_unstable();
+        assert_eq!(listed, ["p0@people.example.com", "p3@people.example.com"]);
+        worker.stop().await;
+        tidings.stop().await;
+    }
+}
