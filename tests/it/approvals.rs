@@ -163,6 +163,22 @@ on_both! {
         tidings.stop().await;
     }
 
+    async fn what_a_companys_system_says_of_a_sign_up_does_not_overtake_a_refusal(database: Database) {
+        let tidings = scene(database).await;
+        let notice = announced(&tidings, version(&tidings, "adverse", 40)).await;
+        told(&tidings, &notice, 2).await;
+        answers(&tidings, &link(&tidings, ADA, 1).await, "decline").await.is(200);
+        for email in [ADA, BOB] {
+            tidings.post("/recipients", json!({ "email": email, "policies": { "privacy": 2 } })).await.ok();
+        }
+        tidings.advance(DAY * 41);
+        in_effect(&tidings, &notice).await;
+        let (ada, bob) = (stands(&tidings, ADA).await, stands(&tidings, BOB).await);
+        assert_eq!((&ada["version"], &ada["because"]), (&json!(1), &json!("declined")), "{ada}");
+        assert_eq!((&bob["version"], &bob["because"]), (&json!(2), &json!("accepted_at_sign_up")), "{bob}");
+        tidings.stop().await;
+    }
+
     async fn scanners_that_follow_the_link_answer_nothing(database: Database) {
         let tidings = scene(database).await;
         let notice = announced(&tidings, version(&tidings, "adverse", 40)).await;

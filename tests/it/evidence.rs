@@ -268,6 +268,28 @@ on_both! {
         tidings.stop().await;
     }
 
+    async fn whoever_makes_the_hash_of_a_changed_row_anew_is_found_out_by_the_row_after_it(database: Database) {
+        let tidings = Tidings::start(database).await;
+        tidings.brand("acme").await;
+        tidings.recipients(2).await;
+        let notice: NoticeId = told_to_all(&tidings).await.parse().unwrap();
+        let db = &tidings.app().db;
+        assert!(rows::verify(db.reads(), notice).await.unwrap().is_ok());
+        let mut entry = rows::entries(db.reads(), notice, 1, 1).await.unwrap().remove(0);
+        let body = entry.body.replace("\"en\"", "\"fr\"");
+        assert!(entry.seq == 2 && body != entry.body, "{entry:?}");
+        entry.body = body;
+        entry.hash = entry.hash_as(2);
+        let sql = "UPDATE evidence SET body = $1, hash = $2 WHERE seq = 2";
+        let values = [entry.body.into(), entry.hash.into()];
+        let txn = db.begin().await.unwrap();
+        txn.execute_raw(Statement::from_sql_and_values(db.backend(), sql, values)).await.unwrap();
+        txn.commit().await.unwrap();
+        let unfit = rows::verify(db.reads(), notice).await.unwrap().unwrap_err();
+        assert_eq!(unfit.to_string(), "entry 2 was changed after it was written");
+        tidings.stop().await;
+    }
+
     async fn who_changes_a_notice_and_who_records_wait_for_each_other_in_one_order(database: Database) {
         let tidings = Tidings::start_web(database).await;
         tidings.brand("acme").await;

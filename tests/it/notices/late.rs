@@ -142,7 +142,7 @@ on_both! {
             join(txn, tidings.app(), "somebody@people.example.com").await;
             tidings.patch(&person, json!({ "name": "Yet another" })).await.ok();
         }
-        for _ in 0..3 {
+        for _ in 0..10 {
             assert!(!step(tidings.app()).await.unwrap(), "the same people are looked at again and again, at once");
         }
         if let Some(txn) = somebody {

@@ -106,6 +106,23 @@ on_both! {
         tidings.stop().await;
     }
 
+    async fn who_publishes_while_somebody_else_does_gets_the_same_notice(database: Database) {
+        let (tidings, _) = scene(database).await;
+        let app = tidings.app();
+        let policy = policies::find(app.db.reads(), "privacy").await.unwrap().unwrap();
+        let publishing = app.db.begin().await.unwrap();
+        let published = policies::publish(&publishing, &app.db, policy.id, 3, None, "test").await.unwrap();
+        let notice = notices::open(&publishing, app, &policy, &published.version, "test").await.unwrap();
+        let (api, path) = ((*tidings).clone(), format!("{VERSIONS}/3/publish"));
+        let asked = tokio::spawn(async move { api.post_empty(&path).await });
+        under_way(app, &asked).await;
+        publishing.commit().await.unwrap();
+        let answer = asked.await.unwrap().ok();
+        assert_eq!(answer["notice"]["id"], notice.id.to_string());
+        assert_eq!(answer["notice"]["rounds"].as_array().unwrap().len(), 1, "{answer}");
+        tidings.stop().await;
+    }
+
     async fn what_holds_is_neither_corrected_nor_postponed_nor_called_off_and_stays_as_it_is(database: Database) {
         let tidings = Tidings::start(database).await;
         tidings.ready_to_send().await;

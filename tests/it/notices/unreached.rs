@@ -2,9 +2,12 @@
 
 use reqwest::Method;
 use serde_json::json;
+use tidings::address::EmailAddress;
+use tidings::opt_out;
 use tidings::serve::Parts;
 
 use crate::harness::{Act, Answer, Database, Stage, Tidings};
+use crate::promises::sql;
 
 /// All that a notice must say.
 const GOOD: &str = "<p>{{data.summary}} {{data.effective_date}} <a href=\"{{data.url}}\">new</a> \
@@ -42,6 +45,29 @@ on_both! {
         }
         let formulas = |cell: &str| cell.starts_with(['=', '+', '-', '@', '\t', '\r']);
         assert!(!lines.iter().flat_map(csv::StringRecord::iter).any(formulas), "{}", csv.text);
+        tidings.stop().await;
+    }
+
+    async fn dead_addresses_are_listed_before_anything_is_tried(database: Database) {
+        let tidings = Tidings::start(database).await;
+        tidings.ready_to_send().await;
+        tidings.recipients(3).await;
+        let (app, dead) = (tidings.app(), EmailAddress::parse("p1@people.example.com").unwrap());
+        let txn = app.db.begin().await.unwrap();
+        opt_out::rows::record_failure(&txn, &app.db, &app.address_key.hash(&dead)).await.unwrap();
+        txn.commit().await.unwrap();
+        // The second failure came more than a day after the first.
+        sql(&tidings, "UPDATE addresses SET first_failed_at = first_failed_at - 200000000000 WHERE failures > 0").await;
+        tidings.policy(json!({})).await;
+        let notice = tidings.announce("material", json!({})).await;
+        let id = notice["id"].as_str().unwrap();
+        let told = tidings.notice_when("was tried", id, |notice| notice["counts"]["pending"] == 0 && notice["counts"]["total"] == 3);
+        assert_eq!(told.await["counts"]["unreachable"], 1);
+        let list = tidings.get(&format!("/notices/{id}/unreachable")).await.ok();
+        assert_eq!(list["items"].as_array().unwrap().len(), 1, "{list}");
+        let one = &list["items"][0];
+        assert_eq!((&one["email"], &one["reason"]), (&json!("p1@people.example.com"), &json!("address_dead")), "{list}");
+        assert!(tidings.smtp.messages_to("p1@people.example.com").is_empty());
         tidings.stop().await;
     }
 

@@ -91,6 +91,34 @@ on_both! {
         tidings.stop().await;
     }
 
+    async fn pn10_a_correction_stops_what_waits_of_what_was_wrong(database: Database) {
+        let tidings = ready(database, json!({})).await;
+        // One is told of what is wrong, and nobody else can be yet.
+        for n in 1..5 {
+            tidings.smtp.on(Stage::Rcpt, Act::reply(450, "4.2.1 later")).to(&format!("p{n}@people.example.com"));
+        }
+        let notice = tidings.announce("material", json!({})).await;
+        let id = notice["id"].as_str().unwrap().to_owned();
+        tidings.notice_when("is told to one", &id, |notice| notice["counts"]["told"] == 1).await;
+        wait_until("attempts", async || tidings.smtp.transactions().len() >= 5).await;
+        tidings.smtp.behave();
+        let body = json!({ "reason": "We named the wrong thing.", "summary": "We keep your telephone number." });
+        tidings.post(&format!("/notices/{id}/correct"), body).await.ok();
+        let done = completed(&tidings, &id, 2).await;
+        assert_eq!(done["rounds"][0]["counts"]["cancelled"], 4, "{done}");
+        assert_eq!(done["counts"], json!({ "total": 5, "told": 5, "pending": 0, "unreachable": 0 }), "{done}");
+        // However long what was put off would have been put off.
+        tidings.advance(DAY);
+        tidings.recipient("last@people.example.com").await;
+        tidings.smtp.wait_for_message_to("last@people.example.com").await;
+        for n in 0..5 {
+            let told = subjects(&tidings, &format!("p{n}@people.example.com"));
+            assert_eq!(told.len(), if n == 0 { 2 } else { 1 }, "{told:?}");
+            assert!(told.last().unwrap().starts_with("Correction: "), "{told:?}");
+        }
+        tidings.stop().await;
+    }
+
     async fn pn10_a_postponement_moves_the_date_and_stops_what_waits_of_the_former_message(database: Database) {
         let tidings = ready(database, json!({})).await;
         // Nobody can be told of the first date.
