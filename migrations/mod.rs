@@ -11,6 +11,7 @@ mod m0003_queue;
 mod m0004_limits;
 mod m0005_room;
 mod m0006_policies;
+mod m0007_joined;
 
 /// The ordered list of migrations.
 pub(crate) struct Migrator;
@@ -25,6 +26,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0004_limits::Migration),
             Box::new(m0005_room::Migration),
             Box::new(m0006_policies::Migration),
+            Box::new(m0007_joined::Migration),
         ]
     }
 }

@@ -8,18 +8,16 @@ use sea_orm::ConnectionTrait;
 use serde_json::{Map, Value, json};
 
 use super::import::{format_of, in_words as lines_in_words, open};
-use super::{CliError, Context, actor, brand_of, out, topic_of};
+use super::{CliError, Context, actor, brand_of, no_worker, out, topic_of};
 use crate::access;
 use crate::app::App;
 use crate::campaign::rows::{Campaign as Stored, LinesReport, add_all, create, find, start};
 use crate::campaign::{Draft, State};
 use crate::delivery::Counts;
-use crate::delivery::rows::{counts, last_beat, suppressed_by};
+use crate::delivery::rows::{counts, suppressed_by};
 use crate::id::CampaignId;
 use crate::recipient::Audience;
 
-/// A worker that has not looked for work for so long is taken for gone.
-const ALIVE: Duration = Duration::from_secs(30);
 /// How often a watched campaign is looked at.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -192,12 +190,6 @@ async fn look(app: &App, id: CampaignId) -> Result<(Stored, Counts), CliError> {
     let campaign = campaign.ok_or_else(|| CliError::Failed(format!("campaign {id} was deleted")))?;
     let counts = counts(app.db.reads(), campaign.content_id).await?;
     Ok((campaign, counts))
-}
-
-/// What to say when nobody would send.
-async fn no_worker(app: &App) -> Result<Option<&'static str>, CliError> {
-    let alive = last_beat(&app.db).await?.is_some_and(|ago| ago < ALIVE);
-    Ok((!alive).then_some("No worker is alive: the messages wait until one is started with `tidings serve`."))
 }
 
 async fn print_result(

@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::future::Future;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
@@ -16,6 +17,7 @@ use crate::address::EmailAddress;
 use crate::app::App;
 use crate::brand::{self, Brand, Topic};
 use crate::config::Settings;
+use crate::delivery::rows::last_beat;
 use crate::telemetry;
 
 mod api_key;
@@ -32,6 +34,9 @@ mod out;
 mod serve;
 
 use out::Out;
+
+/// A worker that has not looked for work for so long is taken for gone.
+const ALIVE: Duration = Duration::from_secs(30);
 
 /// Tidings sends the mail that people must get and stops the mail that people refuse.
 #[derive(Debug, Parser)]
@@ -232,6 +237,12 @@ fn wrong_use(error: &clap::Error) -> ExitCode {
     let said = said.join(" ");
     out::complain(&format!("{}; see `{} --help`", said.trim_start_matches("error: "), used_command(&text)));
     ExitCode::from(2)
+}
+
+/// What to say when nobody would send.
+async fn no_worker(app: &App) -> Result<Option<&'static str>, CliError> {
+    let alive = last_beat(&app.db).await?.is_some_and(|ago| ago < ALIVE);
+    Ok((!alive).then_some("No worker is alive: the messages wait until one is started with `tidings serve`."))
 }
 
 /// The command whose usage stands in this complaint, such as `tidings campaign send`.

@@ -9,20 +9,17 @@ use indicatif::ProgressBar;
 use serde_json::json;
 
 use super::out;
-use super::{CliError, Context, actor};
+use super::{CliError, Context, actor, no_worker};
 use crate::access::rows::record;
 use crate::app::App;
 use crate::clock::Timestamp;
-use crate::delivery::rows::last_beat;
 use crate::id::{NoticeId, VersionId};
 use crate::notice::State;
-use crate::notice::rows::{self, Notice, UNREACHED_HEADER, View, view};
+use crate::notice::rows::{self, Forecast, Notice, UNREACHED_HEADER, View, view};
 use crate::policy::{self, Change, Draft, PolicyError};
 
 /// How often progress is looked at.
 const LOOK: Duration = Duration::from_millis(250);
-/// For how long a worker that was not heard of counts as alive.
-const ALIVE: Duration = Duration::from_secs(15);
 /// People read at once for a list.
 const PIECE: u64 = 1_000;
 
@@ -67,6 +64,9 @@ struct Publish {
     /// Why less time than the policy's lead time is left; it is kept
     #[arg(long, value_name = "TEXT")]
     override_reason: Option<String>,
+    /// Show whom it would be told to and when that would be done, and publish nothing
+    #[arg(long, conflicts_with = "watch")]
+    dry_run: bool,
     /// Show progress until everyone is told
     #[arg(long)]
     watch: bool,
@@ -134,6 +134,19 @@ impl Publish {
         let made = made.await.map_err(in_flags)?;
         let done = policy::rows::publish(&txn, &app.db, policy.id, made.number, None, &actor).await;
         let done = done.map_err(in_flags)?;
+        let ahead = rows::forecast(&*txn, &app, &policy, &done.version).await?;
+        if self.dry_run {
+            txn.rollback().await?;
+            let found =
+                json!({ "version": { "policy": self.policy, "number": made.number }, "forecast": ahead });
+            context.out.result(self.json, &found, foreseen(&self.policy, made.number, ahead.as_ref()));
+            return Ok(());
+        }
+        if let Some(ahead) = &ahead
+            && !self.json
+        {
+            context.out.line(foreseen(&self.policy, made.number, Some(ahead)));
+        }
         let notice = match done.opens {
             true => {
                 let opened = rows::open(&txn, &app, &policy, &done.version, &actor).await;
@@ -167,6 +180,30 @@ impl Publish {
         }
         Ok(())
     }
+}
+
+/// What publishing would bring, said before it is done.
+fn foreseen(policy: &str, number: i64, ahead: Option<&Forecast>) -> String {
+    let Some(ahead) = ahead else {
+        return format!("Version {number} of {policy} would be mailed to nobody.");
+    };
+    let end = match ahead.projected_end {
+        Some(end) => format!("the last one at {end}"),
+        None => "nobody knows when, as no worker sends".to_owned(),
+    };
+    let time = if ahead.on_time { "in time" } else { "LATE" };
+    let supersedes: String = ahead
+        .supersedes
+        .iter()
+        .map(|asking| {
+            format!("\nVersion {asking} takes no answers any more from then on: this one asks too.")
+        })
+        .collect();
+    let (people, rate, by) = (ahead.people, ahead.messages_per_second, ahead.complete_by);
+    format!(
+        "Version {number} of {policy} is for {people} people, told at {rate:.0} a second, {end}; everyone is to be told by \
+         {by}: {time}.{supersedes}"
+    )
 }
 
 fn said(policy: &str, number: i64, state: policy::State, notice: Option<&Notice>) -> String {
@@ -324,10 +361,4 @@ async fn watch(app: &App, id: NoticeId) -> Result<(), CliError> {
         warned = warning.is_some();
         tokio::time::sleep(LOOK).await;
     }
-}
-
-/// What to say when nobody would send.
-async fn no_worker(app: &App) -> Result<Option<&'static str>, CliError> {
-    let alive = last_beat(&app.db).await?.is_some_and(|ago| ago < ALIVE);
-    Ok((!alive).then_some("No worker is alive: the messages wait until one is started with `tidings serve`."))
 }

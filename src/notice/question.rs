@@ -51,7 +51,7 @@ impl Question {
 pub enum Closed {
     /// The change does not come.
     Withdrawn,
-    /// A newer version was published that people are told of.
+    /// A newer version was published that asks as well, or took its place.
     Superseded,
     /// The change has taken effect.
     InEffect,
@@ -85,15 +85,16 @@ pub struct Asked {
     pub state: State,
     /// From when the change holds.
     pub effective_at: Timestamp,
-    /// Whether people are told of a newer version.
-    pub superseded: bool,
+    /// Whether people are told of newer versions, and whether one of them asks for approval too.
+    pub newer: Option<Approval>,
     /// Whether the person was erased.
     pub gone: bool,
 }
 
 impl Asked {
-    /// Why no answer is taken at `now`; none while one is. An approval is about a version and ends with it, or on the day
-    /// of the change. A use can be refused at any time, as the message says: the refusal is about the use, which goes on
+    /// Why no answer is taken at `now`; none while one is. An approval can be given until the day of the change, unless a
+    /// newer version asks too: one question at a time. A newer one that asks nothing takes no question away, since it
+    /// holds for nobody who has not agreed to this one. A use can be refused at any time, as the message says: the refusal is about the use, which goes on
     /// through later versions.
     pub fn closed(&self, now: Timestamp) -> Option<Closed> {
         if self.state == State::Withdrawn {
@@ -105,12 +106,14 @@ impl Asked {
         if self.question == Question::Use && !self.needs_approval {
             return None;
         }
-        if self.superseded {
-            return Some(Closed::Superseded);
-        }
-        match self.question {
-            Question::Nothing => Some(Closed::NotAsked),
-            _ if self.state == State::InEffect || self.effective_at <= now => Some(Closed::InEffect),
+        let is_over = self.state == State::InEffect || self.effective_at <= now;
+        match (self.newer, self.question) {
+            (Some(Approval::Required), _) => Some(Closed::Superseded),
+            (Some(Approval::None), question) if is_over || question == Question::Nothing => {
+                Some(Closed::Superseded)
+            }
+            (_, Question::Nothing) => Some(Closed::NotAsked),
+            _ if is_over => Some(Closed::InEffect),
             _ => None,
         }
     }
@@ -127,21 +130,25 @@ mod tests {
             needs_approval: true,
             state: State::Running,
             effective_at: Timestamp(100),
-            superseded: false,
+            newer: None,
             gone: false,
         };
         let closed = |asked: Asked, now| asked.closed(Timestamp(now));
         assert_eq!(closed(asked, 99), None);
         assert_eq!(closed(asked, 100), Some(Closed::InEffect));
         assert_eq!(closed(Asked { state: State::InEffect, ..asked }, 99), Some(Closed::InEffect));
-        assert_eq!(closed(Asked { superseded: true, ..asked }, 99), Some(Closed::Superseded));
+        let (asks, tells) = (Some(Approval::Required), Some(Approval::None));
+        assert_eq!(closed(Asked { newer: asks, ..asked }, 99), Some(Closed::Superseded));
+        assert_eq!(closed(Asked { newer: tells, ..asked }, 99), None, "a newer one that asks nothing");
+        assert_eq!(closed(Asked { newer: tells, ..asked }, 100), Some(Closed::Superseded));
         assert_eq!(
-            closed(Asked { superseded: true, state: State::Withdrawn, ..asked }, 99),
+            closed(Asked { newer: asks, state: State::Withdrawn, ..asked }, 99),
             Some(Closed::Withdrawn)
         );
         assert_eq!(closed(Asked { gone: true, ..asked }, 99), Some(Closed::Gone));
         let told = Asked { question: Question::Nothing, needs_approval: false, ..asked };
         assert_eq!(closed(told, 99), Some(Closed::NotAsked));
+        assert_eq!(closed(Asked { newer: tells, ..told }, 99), Some(Closed::Superseded));
     }
 
     #[test]
@@ -151,13 +158,13 @@ mod tests {
             needs_approval: false,
             state: State::InEffect,
             effective_at: Timestamp(100),
-            superseded: true,
+            newer: Some(Approval::Required),
             gone: false,
         };
         assert_eq!(asked.closed(Timestamp(500)), None);
         let withdrawn = Asked { state: State::Withdrawn, ..asked };
         assert_eq!(withdrawn.closed(Timestamp(1)), Some(Closed::Withdrawn));
-        let both = Asked { needs_approval: true, superseded: false, ..asked };
+        let both = Asked { needs_approval: true, newer: None, ..asked };
         assert_eq!(both.closed(Timestamp(500)), Some(Closed::InEffect));
     }
 }

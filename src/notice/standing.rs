@@ -22,8 +22,8 @@ pub struct Rules {
 /// The person, as far as it matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Person {
-    /// When the account was first stored.
-    pub created_at: Timestamp,
+    /// When they joined the brand.
+    pub joined_at: Timestamp,
     /// The number of the version that was accepted at sign-up.
     pub accepted: Option<i64>,
 }
@@ -52,7 +52,7 @@ pub struct Offered {
 pub enum Because {
     /// It is the policy's first version.
     Baseline,
-    /// The account was made when it held already.
+    /// The person joined the brand when it held already.
     JoinedAfter,
     /// It, or a later one, was accepted at sign-up.
     AcceptedAtSignUp,
@@ -147,7 +147,7 @@ fn judge(rules: Rules, person: Person, version: &Offered, held: Held) -> (Becaus
         return (Because::AcceptedAtSignUp, Held::Nothing);
     }
     // Whoever is known to have accepted an earlier version only was here before, whenever the account was stored.
-    if person.accepted.is_none() && person.created_at >= version.effective_at {
+    if person.accepted.is_none() && person.joined_at >= version.effective_at {
         return (Because::JoinedAfter, Held::Nothing);
     }
     if version.approval == Approval::Required {
@@ -173,7 +173,7 @@ fn judge(rules: Rules, person: Person, version: &Offered, held: Held) -> (Becaus
 
 /// Since when a version stands that binds the person.
 fn since(rules: Rules, person: Person, version: &Offered, because: Because) -> Timestamp {
-    let from = version.effective_at.max(person.created_at);
+    let from = version.effective_at.max(person.joined_at);
     match (because, version.told_at) {
         // Told afterwards, by letter or telephone.
         (Because::Told, Some(told)) if rules.on_untold == OnUntold::EarlierVersionStands => from.max(told),
@@ -195,7 +195,7 @@ mod tests {
     const STRICT: Rules =
         Rules { on_silence: OnSilence::EarlierVersionStands, on_untold: OnUntold::EarlierVersionStands };
     const EASY: Rules = Rules { on_silence: OnSilence::AccountFlagged, on_untold: OnUntold::TakesEffect };
-    const EARLY: Person = Person { created_at: Timestamp(50), accepted: None };
+    const EARLY: Person = Person { joined_at: Timestamp(50), accepted: None };
 
     fn version(number: i64, change: Change) -> Offered {
         let approval = if change == Change::Adverse { Approval::Required } else { Approval::None };
@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn each_rule_of_one_change_after_the_baseline() {
         let first = version(1, Change::Material);
-        let late = Person { created_at: Timestamp(250), accepted: None };
+        let late = Person { joined_at: Timestamp(250), accepted: None };
         let accepted = |number| Person { accepted: Some(number), ..EARLY };
         let adverse = version(2, Change::Adverse);
         for (rules, person, second, expected) in [
@@ -326,7 +326,7 @@ mod tests {
 
     fn any_person() -> impl Strategy<Value = Person> {
         (0_i64..2_000, prop::option::of(1_i64..9))
-            .prop_map(|(at, accepted)| Person { created_at: Timestamp(at), accepted })
+            .prop_map(|(at, accepted)| Person { joined_at: Timestamp(at), accepted })
     }
 
     proptest! {
@@ -344,7 +344,7 @@ mod tests {
             let acted = |version: &Offered| {
                 version.approval == Approval::Required && version.answer == Some(Decision::Approve)
                     || person.accepted.is_some_and(|accepted| accepted >= version.number)
-                    || (person.accepted.is_none() && person.created_at >= version.effective_at)
+                    || (person.accepted.is_none() && person.joined_at >= version.effective_at)
             };
             let after: Vec<&Offered> = versions.iter().skip(1).filter(|version| version.number <= number).collect();
             for (n, version) in after.iter().enumerate() {
@@ -362,7 +362,7 @@ mod tests {
             if let Some(number) = found.version {
                 let version = versions.iter().find(|version| version.number == number).unwrap();
                 prop_assert!(version.effective_at.0 <= now);
-                prop_assert!(found.since.unwrap() >= version.effective_at.max(person.created_at));
+                prop_assert!(found.since.unwrap() >= version.effective_at.max(person.joined_at));
             }
             prop_assert_eq!(found.version.is_some(), found.since.is_some());
             prop_assert!(!found.flagged || rules.on_silence == OnSilence::AccountFlagged);

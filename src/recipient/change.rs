@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::rows::{Recipient, RecipientBrand};
 use crate::address::EmailAddress;
+use crate::clock::Timestamp;
 use crate::id::{BrandId, RecipientId};
 
 /// What is said of a person; whatever is `None`, empty or `Unsaid` leaves what is stored.
@@ -132,31 +133,50 @@ pub(super) fn lay_over(person: &mut Recipient, said: &Upsert) -> bool {
     differs
 }
 
-/// What is said of brands: sets `every_brand` and gives the ties that differ from those stored.
+/// What is said of brands at this moment: sets `every_brand` and gives the ties that differ from those stored.
 pub(super) fn lay_ties(
     person: &mut Recipient,
     stored: &[RecipientBrand],
     said: &Upsert,
+    now: Timestamp,
 ) -> Vec<RecipientBrand> {
     let mut ties: BTreeMap<BrandId, RecipientBrand> =
         stored.iter().map(|tie| (tie.brand_id, tie.clone())).collect();
     let id = person.id;
-    let blank = |brand_id| RecipientBrand { recipient_id: id, brand_id, belongs: false, customer: false };
+    let blank = |brand_id| RecipientBrand {
+        recipient_id: id,
+        brand_id,
+        belongs: false,
+        joined_at: None,
+        customer: false,
+    };
+    // Who belongs to a brand already has belonged to it since then, whichever way it is said now.
+    let later = |moment: Timestamp| (moment > person.created_at).then_some(moment);
+    let before = person.clone();
+    let since = |tie: Option<&RecipientBrand>| later(before.belongs_since(tie).unwrap_or(now));
     match &said.membership {
         Membership::Unsaid => {}
-        Membership::Every => person.every_brand = true,
+        Membership::Every if person.every_brand => {}
+        Membership::Every => {
+            person.every_brand = true;
+            person.every_brand_since = later(now);
+        }
         Membership::Only(brands) => {
             person.every_brand = false;
+            person.every_brand_since = None;
             for tie in ties.values_mut() {
                 tie.belongs = false;
             }
             for &brand in brands {
-                ties.entry(brand).or_insert_with(|| blank(brand)).belongs = true;
+                let joined_at = since(stored.iter().find(|tie| tie.brand_id == brand));
+                let tie = ties.entry(brand).or_insert_with(|| blank(brand));
+                (tie.belongs, tie.joined_at) = (true, joined_at);
             }
         }
         &Membership::Join(brand) => {
             if !person.every_brand {
-                ties.entry(brand).or_insert_with(|| blank(brand)).belongs = true;
+                let tie = ties.entry(brand).or_insert_with(|| blank(brand));
+                (tie.joined_at, tie.belongs) = (since(Some(tie)), true);
             }
         }
     }

@@ -24,6 +24,7 @@ fn member(tags: Value, locale: Option<&str>, customer: bool, attributes: Value) 
         locale: locale.map(str::to_owned),
         standing: Standing::Active,
         every_brand: false,
+        every_brand_since: None,
         tags,
         attributes,
         policies: json!({}),
@@ -92,10 +93,15 @@ fn an_audience_that_means_nobody_knows_what_is_refused() {
 fn what_is_not_said_changes_nothing() {
     let before = member(json!(["a"]), Some("de"), true, json!({ "k": 1 })).recipient;
     let mut after = before.clone();
-    let tie =
-        RecipientBrand { recipient_id: before.id, brand_id: BrandId::new(), belongs: true, customer: true };
+    let tie = RecipientBrand {
+        recipient_id: before.id,
+        brand_id: BrandId::new(),
+        belongs: true,
+        joined_at: None,
+        customer: true,
+    };
     assert!(!lay_over(&mut after, &Upsert::new(ann())));
-    assert!(lay_ties(&mut after, &[tie], &Upsert::new(ann())).is_empty());
+    assert!(lay_ties(&mut after, &[tie], &Upsert::new(ann()), Timestamp(9)).is_empty());
     assert_eq!(after, before);
 }
 
@@ -103,28 +109,73 @@ fn what_is_not_said_changes_nothing() {
 fn brands_are_set_joined_or_left() {
     let (one, two) = (BrandId::new(), BrandId::new());
     let mut person = member(json!([]), None, false, json!({})).recipient;
-    let tie =
-        |brand_id, belongs, customer| RecipientBrand { recipient_id: person.id, brand_id, belongs, customer };
-    let (in_one, in_two) = (tie(one, true, true), tie(two, true, false));
+    let tie = |brand_id, belongs, customer| RecipientBrand {
+        recipient_id: person.id,
+        brand_id,
+        belongs,
+        joined_at: None,
+        customer,
+    };
+    let joined = |tie| RecipientBrand { joined_at: Some(Timestamp(9)), ..tie };
+    let (in_one, in_two) = (tie(one, true, true), joined(tie(two, true, false)));
     let (out_of_one, no_customer) = (tie(one, false, true), tie(one, true, false));
     let mut said = Upsert::new(ann());
 
     said.membership = Membership::Only(vec![two]);
-    assert_eq!(lay_ties(&mut person, std::slice::from_ref(&in_one), &said), [out_of_one, in_two.clone()]);
+    assert_eq!(
+        lay_ties(&mut person, std::slice::from_ref(&in_one), &said, Timestamp(9)),
+        [out_of_one, in_two.clone()]
+    );
     said.membership = Membership::Join(two);
-    assert_eq!(lay_ties(&mut person, std::slice::from_ref(&in_one), &said), [in_two]);
+    assert_eq!(lay_ties(&mut person, std::slice::from_ref(&in_one), &said, Timestamp(9)), [in_two]);
     said.membership = Membership::Every;
-    assert!(lay_ties(&mut person, std::slice::from_ref(&in_one), &said).is_empty());
+    assert!(lay_ties(&mut person, std::slice::from_ref(&in_one), &said, Timestamp(9)).is_empty());
     assert!(person.every_brand);
     said.membership = Membership::Join(two);
-    assert!(lay_ties(&mut person, &[], &said).is_empty(), "who belongs to every brand need not join one");
+    assert!(
+        lay_ties(&mut person, &[], &said, Timestamp(9)).is_empty(),
+        "who belongs to every brand need not join one"
+    );
     said.membership = Membership::Unsaid;
     said.customer_of = CustomerOf::Only(vec![]);
-    assert_eq!(lay_ties(&mut person, std::slice::from_ref(&in_one), &said), [no_customer]);
+    assert_eq!(lay_ties(&mut person, std::slice::from_ref(&in_one), &said, Timestamp(9)), [no_customer]);
     said.customer_of = CustomerOf::One(two, false);
-    assert!(lay_ties(&mut person, std::slice::from_ref(&in_one), &said).is_empty());
+    assert!(lay_ties(&mut person, std::slice::from_ref(&in_one), &said, Timestamp(9)).is_empty());
     said.customer_of = CustomerOf::Only(vec![one]);
-    assert!(lay_ties(&mut person, &[in_one], &said).is_empty());
+    assert!(lay_ties(&mut person, &[in_one], &said, Timestamp(9)).is_empty());
+}
+
+#[test]
+fn who_belongs_to_a_brand_already_does_not_join_it_again() {
+    let (one, two) = (BrandId::new(), BrandId::new());
+    let mut person = member(json!([]), None, false, json!({})).recipient;
+    person.created_at = Timestamp(1);
+    let mut say = |ties: &[RecipientBrand], membership, at| {
+        let said = Upsert { membership, ..Upsert::new(ann()) };
+        let changed = lay_ties(&mut person, ties, &said, Timestamp(at));
+        let since = |brand| {
+            let tie = changed.iter().chain(ties).find(|tie| tie.brand_id == brand);
+            person.belongs_since(tie).map(|since| since.0)
+        };
+        (changed.clone(), since(one), since(two))
+    };
+    let (ties, of_one, of_two) = say(&[], Membership::Only(vec![one]), 1);
+    assert_eq!((of_one, of_two), (Some(1), None), "who is new belongs from the first moment");
+    assert_eq!(ties[0].joined_at, None);
+    let (_, of_one, of_two) = say(&ties, Membership::Every, 5);
+    assert_eq!((of_one, of_two), (Some(1), Some(5)));
+    let (_, of_one, of_two) = say(&ties, Membership::Every, 6);
+    assert_eq!((of_one, of_two), (Some(1), Some(5)), "saying it again changes nothing");
+    let (named, of_one, of_two) = say(&ties, Membership::Only(vec![one, two]), 7);
+    assert_eq!((of_one, of_two), (Some(1), Some(5)), "nobody joins by being named");
+    let mut both = ties.clone();
+    both.extend(named);
+    let (left, of_one, _) = say(&both, Membership::Only(vec![two]), 8);
+    assert_eq!(of_one, None);
+    both.retain(|tie| tie.brand_id == two);
+    both.extend(left);
+    let (_, of_one, of_two) = say(&both, Membership::Join(one), 9);
+    assert_eq!((of_one, of_two), (Some(9), Some(5)), "who comes back joins anew");
 }
 
 proptest! {

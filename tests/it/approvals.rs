@@ -321,6 +321,64 @@ on_both! {
         tidings.stop().await;
     }
 
+    async fn a_later_change_that_asks_nothing_ends_no_question_before_its_day(database: Database) {
+        let tidings = scene(database).await;
+        let first = announced(&tidings, version(&tidings, "adverse", 40)).await;
+        told(&tidings, &first, 2).await;
+        let path = link(&tidings, ADA, 1).await;
+        let second = announced(&tidings, version(&tidings, "material", 50)).await;
+        told(&tidings, &second, 2).await;
+        let page = answers(&tidings, &path, "approve").await;
+        assert!(page.is(200).text.contains("You agreed on") && page.text.contains("/policies/privacy/3\""), "{}", page.text);
+        assert_eq!(tallied(&tidings, &first).await, [1, 0, 1]);
+        tidings.advance(DAY * 41);
+        in_effect(&tidings, &first).await;
+        let page = answers(&tidings, &path, "decline").await;
+        assert!(page.is(200).text.contains("There is a newer change") && !page.text.contains("<button"), "{}", page.text);
+        tidings.advance(DAY * 10);
+        in_effect(&tidings, &second).await;
+        // Who agreed is bound by what followed, who said nothing is not.
+        for (email, version, because) in [(ADA, 3, "told"), (BOB, 1, "earlier_not_approved")] {
+            let found = stands(&tidings, email).await;
+            assert_eq!((&found["version"], &found["because"]), (&json!(version), &json!(because)), "{email}: {found}");
+        }
+        tidings.stop().await;
+    }
+
+    async fn who_joins_the_brand_after_the_day_joined_under_it_however_old_the_account(database: Database) {
+        let tidings = scene(database).await;
+        tidings.brand("bee").await;
+        for email in ["early@example.org", "late@example.org"] {
+            tidings.post("/recipients", json!({ "email": email, "brands": ["bee"] })).await.ok();
+        }
+        let notice = announced(&tidings, version(&tidings, "adverse", 40)).await;
+        told(&tidings, &notice, 2).await;
+        let join = async |email: &str| {
+            tidings.post("/recipients", json!({ "email": email, "brands": ["bee", "acme"] })).await.ok();
+        };
+        join("early@example.org").await;
+        told(&tidings, &notice, 3).await;
+        tidings.advance(DAY * 41);
+        in_effect(&tidings, &notice).await;
+        join("late@example.org").await;
+        for (email, version, because) in [("early@example.org", 1, "silence"), ("late@example.org", 2, "joined_after")] {
+            let found = stands(&tidings, email).await;
+            assert_eq!((&found["version"], &found["because"]), (&json!(version), &json!(because)), "{email}: {found}");
+        }
+        // Being named again is no joining, and nor is belonging to every brand from now on.
+        join("early@example.org").await;
+        let every = json!({ "email": "early@example.org", "brands": null });
+        tidings.post("/recipients", every).await.ok();
+        assert_eq!(stands(&tidings, "early@example.org").await["because"], "silence");
+        wait_until("the notice closed", async || {
+            let rounds = tidings.get(&format!("/notices/{notice}")).await.ok()["rounds"].clone();
+            rounds.as_array().unwrap().iter().all(|round| round["state"] == "closed")
+        })
+        .await;
+        assert!(tidings.smtp.messages_to("late@example.org").is_empty(), "who joined under it is told of nothing");
+        tidings.stop().await;
+    }
+
     async fn a_new_use_is_refused_and_allowed_by_its_link_at_any_time(database: Database) {
         let tidings = scene(database).await;
         tidings.topic("acme", "profiling", "marketing").await;

@@ -201,4 +201,50 @@ on_both! {
         assert!(output.status.success() && words.contains("finished: 1 messages, 1 sent"), "{words}");
         drop((web, worker));
     }
+
+    async fn a_change_is_looked_at_and_announced_on_the_command_line(database: Database) {
+        let process = Process::serve(&database, &[], &[]).await;
+        let api = &process.api;
+        make_ready(api).await;
+        api.put("/policies/privacy", serde_json::json!({ "brand": "acme", "title": "Privacy" })).await.ok();
+        for n in 0..3 {
+            api.post("/recipients", serde_json::json!({ "email": format!("p{n}@example.com") })).await.ok();
+        }
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("privacy.md"), "# Privacy\n\nWe keep data.\n").unwrap();
+        let publish = async |more: &[&str]| {
+            let mut command = program();
+            command.args(["notice", "publish", "--policy", "privacy", "--file", "privacy.md", "--summary", "Data is kept."]);
+            command.args(more).current_dir(folder.path());
+            command.env("TIDINGS_DATABASE_URL", database.url()).env("TIDINGS_LINK_KEYS", LINK_KEYS);
+            tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+        };
+        let words = |output: &std::process::Output| {
+            assert!(output.status.success(), "{}", said(output));
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        words(&publish(&["--change", "material"]).await);
+        let adverse = ["--change", "adverse", "--effective", "2040-01-31T00:00:00Z"];
+
+        let looked = words(&publish(&[&adverse[..], &["--dry-run"]].concat()).await);
+        assert!(looked.contains("Version 2 of privacy is for 3 people") && looked.contains("in time"), "{looked}");
+        let looked = words(&publish(&[&adverse[..], &["--dry-run", "--json"]].concat()).await);
+        let looked: Value = serde_json::from_str(&looked).unwrap();
+        assert_eq!((&looked["forecast"]["people"], &looked["version"]["number"]), (&3.into(), &2.into()), "{looked}");
+        assert_eq!(api.get("/notices").await.ok()["items"], serde_json::json!([]), "looking publishes nothing");
+        assert_eq!(api.get("/policies/privacy/versions").await.ok()["items"].as_array().unwrap().len(), 1);
+
+        let told = words(&publish(&[&adverse[..], &["--watch"]].concat()).await);
+        assert!(told.starts_with("Version 2 of privacy is for 3 people"), "{told}");
+        assert!(told.contains("3 of 3 people told") && told.contains("in time"), "{told}");
+        let looked = words(&publish(&[&adverse[..], &["--dry-run"]].concat()).await);
+        assert!(looked.contains("Version 2 takes no answers any more"), "{looked}");
+        let minor = ["--change", "minor", "--effective", "2040-01-31T00:00:00Z", "--dry-run"];
+        assert!(words(&publish(&minor).await).contains("would be mailed to nobody"));
+
+        let near = publish(&["--change", "material", "--effective", "2026-01-01T00:00:00Z", "--dry-run"]).await;
+        let complaint = String::from_utf8_lossy(&near.stderr).into_owned();
+        assert_eq!(near.status.code(), Some(1), "{}", said(&near));
+        assert!(complaint.contains("--effective"), "{complaint}");
+    }
 }

@@ -15,7 +15,7 @@ use crate::notice::standing::{Because, Offered, Person, Rules, pending, stands};
 use crate::notice::{Decision, State, text};
 use crate::policy;
 use crate::policy::rows::Policy;
-use crate::recipient::rows::{Recipient, belongs, by_id};
+use crate::recipient::rows::{Recipient, belongs, by_id, joined};
 use crate::web::{Caller, Json, List, Paging, Path, Problem, Role};
 
 /// The route.
@@ -111,18 +111,13 @@ async fn of_policy(
             if concern.is_some_and(|concern| concern.state == State::Withdrawn) {
                 return None;
             }
-            let told = |concern: &approvals::Concern| match (concern.mailed_at, concern.told_at) {
-                (Some(mailed), Some(told)) => Some(mailed.min(told)),
-                (mailed, told) => mailed.or(told),
-            };
+            let told =
+                |concern: &approvals::Concern| concern.mailed_at.into_iter().chain(concern.told_at).min();
             Some(Offered {
                 number: version.number,
                 change: version.change,
                 approval: version.approval,
-                effective_at: concern
-                    .map(|concern| concern.effective_at)
-                    .or(version.effective_at)
-                    .or(version.published_at)?,
+                effective_at: concern.map(|concern| concern.effective_at).or(version.holds_from())?,
                 told_at: concern.and_then(told),
                 answer: concern.and_then(|concern| concern.decision),
             })
@@ -132,7 +127,8 @@ async fn of_policy(
     let accepted = recipient.policies.get(&policy.slug).and_then(serde_json::Value::as_i64);
     // A version that nobody has seen cannot have been accepted.
     let accepted = accepted.filter(|accepted| offered.iter().any(|version| version.number >= *accepted));
-    let person = Person { created_at: recipient.created_at, accepted };
+    let joined_at = joined(on, recipient, policy.brand_id).await?.unwrap_or(recipient.created_at);
+    let person = Person { joined_at, accepted };
     let standing = stands(rules, person, &offered, now);
     let version = versions.iter().find(|version| Some(version.number) == standing.version);
     let sha256 = match version {

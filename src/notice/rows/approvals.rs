@@ -8,7 +8,7 @@ use sea_orm::{
     QueryFilter, Statement,
 };
 
-use super::{append, approval, approval_standing, locked, notice};
+use super::{TELLING, append, approval, approval_standing, locked, notice};
 use crate::address::AddressHash;
 use crate::clock::Timestamp;
 use crate::db::{Db, Write};
@@ -198,11 +198,13 @@ pub async fn concerns(
     policy: PolicyId,
     recipient: RecipientId,
 ) -> Result<HashMap<VersionId, Concern>, DbErr> {
-    let sql = "SELECT n.version_id, n.effective_at, n.state, a.decision, \
+    let sql = format!(
+        "SELECT n.version_id, n.effective_at, n.state, a.decision, \
         (SELECT MIN(t.told_at) FROM notice_told t WHERE t.notice_id = n.id AND t.recipient_id = $2) AS told_at, \
         (SELECT MIN(d.settled_at) FROM notice_rounds r JOIN deliveries d ON d.mailing_id = r.id AND d.recipient_id = $2 \
-         WHERE r.notice_id = n.id AND r.kind IN ('change', 'correction', 'postponement') AND d.state = 'sent') AS mailed_at \
-        FROM notices n LEFT JOIN approvals_standing a ON a.version_id = n.version_id AND a.recipient_id = $2 WHERE n.policy_id = $1";
+         WHERE r.notice_id = n.id AND r.kind IN {TELLING} AND d.state = 'sent') AS mailed_at \
+        FROM notices n LEFT JOIN approvals_standing a ON a.version_id = n.version_id AND a.recipient_id = $2 WHERE n.policy_id = $1"
+    );
     let values = [policy.0.into(), recipient.0.into()];
     let statement = Statement::from_sql_and_values(on.get_database_backend(), sql, values);
     let concerns = Concern::find_by_statement(statement).all(on).await?;

@@ -6,8 +6,8 @@ use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::LockType;
 use sea_orm::{ActiveValue, IntoActiveModel, QuerySelect};
 
-use super::open::{Telling, begin_round};
-use super::{Notice, evidence, locked, notice, round};
+use super::open::{Words, begin_round};
+use super::{Notice, evidence, locked, notice, round, said};
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::db::Write;
@@ -39,12 +39,12 @@ pub async fn correct(
         return Err(NoticeError::Flaw(format!("/translations/{language}"), reason));
     }
     // What an earlier correction said stands unless it is corrected too.
-    let mut told = said(txn, &notice).await?;
+    let mut told = said(&**txn, notice.id).await?;
     told.extend(summaries);
     stop_rounds(txn, &notice).await?;
     changed(txn, app, Kind::Corrected, &notice, reason, actor).await?;
-    let telling = Telling { kind: RoundKind::Correction, reason: Some(reason), summaries: told, actor };
-    begin_round(txn, app, &notice, &policy, &version, telling).await?;
+    let words = Words { kind: RoundKind::Correction, reason: Some(reason), summaries: told, actor };
+    begin_round(txn, app, &notice, &policy, &version, words).await?;
     txn.tell();
     Ok(notice)
 }
@@ -86,14 +86,14 @@ pub async fn postpone(
     let notice = notice::Entity::update(row).exec(&**txn).await?;
     stop_rounds(txn, &notice).await?;
     changed(txn, app, Kind::Postponed, &notice, reason, actor).await?;
-    let telling = Telling {
+    let words = Words {
         kind: RoundKind::Postponement,
         reason: Some(reason),
-        summaries: said(txn, &notice).await?,
+        summaries: said(&**txn, notice.id).await?,
         actor,
     };
     let version = Version { effective_at: Some(effective_at), ..version };
-    begin_round(txn, app, &notice, &policy, &version, telling).await?;
+    begin_round(txn, app, &notice, &policy, &version, words).await?;
     txn.tell();
     Ok(notice)
 }
@@ -120,13 +120,13 @@ pub async fn withdraw(
     let notice = notice::Entity::update(row).exec(&**txn).await?;
     changed(txn, app, Kind::Withdrawn, &notice, reason, actor).await?;
     if tell {
-        let telling = Telling {
+        let words = Words {
             kind: RoundKind::Withdrawal,
             reason: Some(reason),
             summaries: texts_without_summaries(txn, &version).await?,
             actor,
         };
-        begin_round(txn, app, &notice, &policy, &version, telling).await?;
+        begin_round(txn, app, &notice, &policy, &version, words).await?;
     }
     txn.tell();
     Ok(notice)
@@ -149,13 +149,6 @@ async fn changed(
         by: actor.to_owned(),
     };
     evidence::append(txn, &app.db, notice.id, kind, None, &body).await
-}
-
-/// What people were told last, by language.
-async fn said(txn: &Write, notice: &Notice) -> Result<BTreeMap<String, String>, DbErr> {
-    let Some(round) = super::telling_round(&**txn, notice.id).await? else { return Ok(BTreeMap::new()) };
-    let texts = super::texts(&**txn, round.id).await?;
-    Ok(texts.into_iter().map(|text| (text.language, text.summary)).collect())
 }
 
 /// A withdrawal says nothing of what would have changed.

@@ -16,12 +16,15 @@ mod steps;
 mod view;
 mod walk;
 
+use std::collections::BTreeMap;
+
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::LockType;
 use sea_orm::{ConnectionTrait, PaginatorTrait, QueryOrder, QuerySelect};
 
 use super::{Decision, RoundKind, RoundState, State, ToldBy};
 use crate::address::AddressHash;
+use crate::brand::{self, Topic};
 use crate::clock::Timestamp;
 use crate::db::Write;
 use crate::id::{
@@ -49,6 +52,9 @@ pub type Notice = notice::Model;
 pub type Round = round::Model;
 /// What a round says in one language, as stored.
 pub type RoundText = round_text::Model;
+
+/// Which rounds told of the change itself, as [`RoundKind::tells_of_the_change`] says it.
+const TELLING: &str = "('change', 'correction', 'postponement')";
 
 /// The table of notices.
 pub mod notice {
@@ -321,6 +327,12 @@ pub async fn telling_round(on: &impl ConnectionTrait, notice: NoticeId) -> Resul
     Ok(rounds.into_iter().rev().find(|round| round.kind.tells_of_the_change()))
 }
 
+/// What people were told last, by language.
+async fn said(on: &impl ConnectionTrait, notice: NoticeId) -> Result<BTreeMap<String, String>, DbErr> {
+    let Some(round) = telling_round(on, notice).await? else { return Ok(BTreeMap::new()) };
+    Ok(texts(on, round.id).await?.into_iter().map(|text| (text.language, text.summary)).collect())
+}
+
 /// How many running notices will be late, as is known.
 ///
 /// # Errors
@@ -355,6 +367,16 @@ pub async fn list(
         found = found.filter(notice::Column::Id.gt(after));
     }
     found.all(on).await
+}
+
+/// The topic in which a round of a policy goes out: reminders have one of their own, which can be refused.
+async fn topic_of(on: &impl ConnectionTrait, policy: &Policy, kind: RoundKind) -> Result<Topic, DbErr> {
+    let id = match (kind, policy.reminder_topic_id) {
+        (RoundKind::Reminder, Some(topic)) => topic,
+        _ => policy.topic_id,
+    };
+    let topic = brand::rows::topic_by_id(on, id).await?;
+    topic.ok_or_else(|| DbErr::RecordNotFound("the topic of a policy's notices".into()))
 }
 
 /// The number of a policy's newest version.

@@ -6,7 +6,7 @@ use sea_orm::ActiveValue::Set;
 use sea_orm::DbErr;
 use sea_orm::entity::prelude::*;
 
-use super::{Notice, Round, evidence, notice, of_version, round, round_text};
+use super::{Notice, Round, evidence, notice, of_version, round, round_text, topic_of};
 use crate::app::App;
 use crate::brand::{self, Brand, Topic};
 use crate::clock::Timestamp;
@@ -23,9 +23,9 @@ use crate::policy::rows::{Policy, Text, Version};
 use crate::policy::{self, Approval, Change};
 use crate::recipient::rows::before_any_change;
 
-/// What a round is to tell.
+/// What a round is to say.
 #[derive(Clone, Debug)]
-pub(super) struct Telling<'a> {
+pub(super) struct Words<'a> {
     /// What is told.
     pub(super) kind: RoundKind,
     /// Why people are told again.
@@ -54,8 +54,8 @@ pub async fn open(
     let effective_at = version.effective_at.unwrap_or(now);
     let made = insert(txn, policy, version, effective_at, State::Running, now, actor).await?;
     evidence::published(txn, &app.db, &made, policy, version).await?;
-    let telling = Telling { kind: RoundKind::Change, reason: None, summaries: BTreeMap::new(), actor };
-    begin_round(txn, app, &made, policy, version, telling).await?;
+    let words = Words { kind: RoundKind::Change, reason: None, summaries: BTreeMap::new(), actor };
+    begin_round(txn, app, &made, policy, version, words).await?;
     txn.tell();
     Ok(made)
 }
@@ -96,7 +96,7 @@ pub(super) async fn begin_round(
     notice: &Notice,
     policy: &Policy,
     version: &Version,
-    telling: Telling<'_>,
+    words: Words<'_>,
 ) -> Result<Round, NoticeError> {
     let now = app.db.read_clock(&**txn).await?;
     let number = super::rounds(&**txn, notice.id).await?.last().map_or(1, |last| last.number + 1);
@@ -104,36 +104,31 @@ pub(super) async fn begin_round(
         id: MailingId::new(),
         notice_id: notice.id,
         number,
-        kind: telling.kind,
-        reason: telling.reason.map(str::to_owned),
+        kind: words.kind,
+        reason: words.reason.map(str::to_owned),
         state: RoundState::Walking,
         walk_after: None,
         swept_to: before_any_change(now),
-        created_by: telling.actor.to_owned(),
+        created_by: words.actor.to_owned(),
         created_at: now,
         completed_at: None,
         closed_at: None,
     };
     round::Entity::insert(round::ActiveModel::from(made.clone())).exec_without_returning(&**txn).await?;
-    let said = Words::load(txn, app, notice, policy, version).await?;
-    let topic = match (telling.kind, policy.reminder_topic_id) {
-        (RoundKind::Reminder, Some(topic)) => topic,
-        _ => policy.topic_id,
-    };
-    let topic = brand::rows::topic_by_id(&**txn, topic).await?;
-    let topic = topic.ok_or_else(|| DbErr::RecordNotFound("the topic of a policy's notices".into()))?;
+    let subject = Subject::load(txn, app, notice, policy, version).await?;
+    let topic = topic_of(&**txn, policy, words.kind).await?;
     let mut languages = Vec::new();
-    must_be_fit(txn, app, policy, version, &said.brand, telling.kind).await?;
+    must_be_fit(txn, app, policy, version, &subject.brand, words.kind).await?;
     for text in policy::rows::texts(&**txn, version.id).await? {
         languages.push(text.language.clone());
-        let summary = telling.summaries.get(&text.language).unwrap_or(&text.summary);
+        let summary = words.summaries.get(&text.language).unwrap_or(&text.summary);
         let content = ContentId::new();
         let apart = Apart {
             id: content,
             brand: policy.brand_id,
             topic: &topic,
-            source: source(policy, telling.kind),
-            data: said.data(policy, &text, &telling, summary),
+            source: source(policy, words.kind),
+            data: subject.data(policy, &text, &words, summary),
             retry_until: Some(notice.complete_by),
         };
         freeze_apart(txn, &app.db, apart).await.map_err(unusable)?;
@@ -192,7 +187,7 @@ fn source(policy: &Policy, kind: RoundKind) -> Source<'_> {
 }
 
 /// What all languages of a round share.
-struct Words {
+struct Subject {
     brand: Brand,
     version: Version,
     effective_at: Timestamp,
@@ -201,7 +196,7 @@ struct Words {
     base: String,
 }
 
-impl Words {
+impl Subject {
     async fn load(
         txn: &Write,
         app: &App,
@@ -225,24 +220,23 @@ impl Words {
         })
     }
 
-    fn data(&self, policy: &Policy, text: &Text, telling: &Telling<'_>, summary: &str) -> Json {
+    fn data(&self, policy: &Policy, text: &Text, words: &Words<'_>, summary: &str) -> Json {
         let language =
             if text.language == policy.language { String::new() } else { format!("?lang={}", text.language) };
         let url = format!("{}/{}{language}", self.base, self.version.number);
         let changes = format!("{}/{}/changes{language}", self.base, self.version.number);
         let old = self.before.as_ref().map(|before| format!("{}/{}{language}", self.base, before.number));
-        let sha256: String = text.sha256.iter().map(|octet| format!("{octet:02x}")).collect();
         Said {
-            kind: telling.kind,
+            kind: words.kind,
             language: &text.language,
             brand: &self.brand.name,
             title: &text.title,
             version: self.version.number,
             change: self.version.change.as_str(),
             summary,
-            reason: telling.reason,
+            reason: words.reason,
             effective_at: self.effective_at,
-            sha256: &sha256,
+            sha256: &text.hash(),
             url: &url,
             before: old.as_deref().map(|old| (old, changes.as_str())),
             approval: self.version.approval == Approval::Required,

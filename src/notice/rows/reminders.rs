@@ -7,7 +7,7 @@ use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::LockType;
 use sea_orm::{ActiveValue, ConnectionTrait, IntoActiveModel, QuerySelect};
 
-use super::open::{Telling, begin_round, insert};
+use super::open::{Words, begin_round, insert};
 use super::{evidence, list, locked, notice, of_version, rounds};
 use crate::app::App;
 use crate::clock::Timestamp;
@@ -45,7 +45,7 @@ async fn begin(app: &App, id: PolicyId) -> Result<bool, NoticeError> {
     let notice = match of_version(&*txn, version.id).await? {
         Some(notice) => locked(&txn, notice.id).await?.ok_or(NoticeError::Gone)?,
         None => {
-            let since = holds_since(&version).unwrap_or(now);
+            let since = version.holds_from().unwrap_or(now);
             let made = insert(&txn, &policy, &version, since, State::InEffect, now, "worker").await?;
             evidence::published(&txn, &app.db, &made, &policy, &version).await?;
             made
@@ -57,8 +57,8 @@ async fn begin(app: &App, id: PolicyId) -> Result<bool, NoticeError> {
     let summaries = policy::rows::texts(&*txn, version.id).await?;
     let summaries: BTreeMap<String, String> =
         summaries.into_iter().map(|text| (text.language, String::new())).collect();
-    let telling = Telling { kind: RoundKind::Reminder, reason: None, summaries, actor: "worker" };
-    begin_round(&txn, app, &notice, &policy, &version, telling).await?;
+    let words = Words { kind: RoundKind::Reminder, reason: None, summaries, actor: "worker" };
+    begin_round(&txn, app, &notice, &policy, &version, words).await?;
     txn.commit().await?;
     tracing::info!(policy = policy.slug, version = version.number, "reminding people of what is in force");
     Ok(true)
@@ -69,10 +69,10 @@ async fn due(on: &impl ConnectionTrait, policy: &Policy, now: Timestamp) -> Resu
     let (Some(months), Some(_)) = (policy.reminder_months, policy.reminder_topic_id) else { return Ok(None) };
     let versions = policy::rows::versions(on, policy.id).await?;
     let in_force = versions.into_iter().rfind(|version| {
-        version.state == policy::State::Published && holds_since(version).is_some_and(|since| since <= now)
+        version.state == policy::State::Published && version.holds_from().is_some_and(|since| since <= now)
     });
     let Some(version) = in_force else { return Ok(None) };
-    let mut last = holds_since(&version).max(version.published_at);
+    let mut last = version.holds_from().max(version.published_at);
     for notice in list(on, None, Some(policy.id), None, MOST).await? {
         for round in rounds(on, notice.id).await? {
             if round.kind == RoundKind::Reminder {
@@ -83,8 +83,4 @@ async fn due(on: &impl ConnectionTrait, policy: &Policy, now: Timestamp) -> Resu
     let months = Months::new(u32::try_from(months).unwrap_or(u32::MAX));
     let next = last.and_then(|last| last.to_datetime().checked_add_months(months));
     Ok(next.is_some_and(|next| next.timestamp_micros() <= now.0).then_some(version))
-}
-
-fn holds_since(version: &Version) -> Option<Timestamp> {
-    version.effective_at.or(version.published_at)
 }

@@ -2,6 +2,7 @@
 
 use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, QueryFilter, Statement};
 
+use super::TELLING;
 use crate::clock::Timestamp;
 use crate::db::{Db, Kind, List};
 use crate::id::{BrandId, VersionId};
@@ -86,13 +87,11 @@ pub async fn tellings(on: &impl ConnectionTrait, versions: &[VersionId]) -> Resu
     let mut values = Vec::new();
     let list = List::of("id", Kind::Uuid, versions.iter().map(|version| version.0));
     let list = list.relation(backend, "l", &mut values);
-    let telling = "r.kind IN ('change', 'correction', 'postponement')";
     let sql = format!(
         "SELECT n.version_id, t.language, t.summary FROM {list} JOIN notices n ON n.version_id = l.id \
          JOIN notice_rounds r ON r.notice_id = n.id JOIN notice_texts t ON t.round_id = r.id \
-         WHERE {telling} AND NOT EXISTS (SELECT 1 FROM notice_rounds m \
-             WHERE m.notice_id = n.id AND m.number > r.number AND m.{})",
-        &telling[2..]
+         WHERE r.kind IN {TELLING} AND NOT EXISTS (SELECT 1 FROM notice_rounds m \
+             WHERE m.notice_id = n.id AND m.number > r.number AND m.kind IN {TELLING})"
     );
     Telling::find_by_statement(Statement::from_sql_and_values(backend, sql, values)).all(on).await
 }

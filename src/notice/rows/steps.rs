@@ -1,15 +1,13 @@
 //! What notices do by themselves, in bounded steps. Many workers may take steps at once: each step takes the notice's lock,
 //! passes over a notice that another holds, and looks again under the lock.
 
-use std::collections::BTreeMap;
-
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{LockBehavior, LockType};
 use sea_orm::{ActiveValue, ConnectionTrait, DbBackend, IntoActiveModel, QueryOrder, QuerySelect};
 
-use super::open::{Telling as Next, begin_round};
+use super::open::{Words, begin_round};
 use super::walk::{Telling, anybody_changed};
-use super::{Notice, Round, evidence, notice, round, rounds, texts};
+use super::{Notice, Round, evidence, notice, round, rounds, said, texts};
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::db::{Db, Write};
@@ -133,22 +131,16 @@ pub(in crate::notice) async fn act(txn: &Write, app: &App, id: NoticeId) -> Resu
     // By itself and last: should its messages not be made, nobody else waits for them.
     if let Some(reminder) = reminder_due(&**txn, &notice, &all, now).await? {
         tracing::info!(notice = %id, days_before = reminder, "asking those who have not answered");
-        let next = Next {
+        let words = Words {
             kind: RoundKind::ApprovalReminder,
             reason: None,
-            summaries: told(txn, &notice).await?,
+            summaries: said(&**txn, id).await?,
             actor: "worker",
         };
-        begin_round(txn, app, &notice, &policy, &version, next).await?;
+        begin_round(txn, app, &notice, &policy, &version, words).await?;
         return Ok(Work::Done);
     }
     Ok(work)
-}
-
-async fn told(txn: &Write, notice: &Notice) -> Result<BTreeMap<String, String>, DbErr> {
-    let Some(round) = super::telling_round(&**txn, notice.id).await? else { return Ok(BTreeMap::new()) };
-    let said = texts(&**txn, round.id).await?;
-    Ok(said.into_iter().map(|text| (text.language, text.summary)).collect())
 }
 
 async fn step_round(
@@ -184,14 +176,11 @@ async fn step_round(
         return walk(txn, app, &telling, now).await;
     }
     let mut work = sweep(txn, app, &telling, now).await?;
-    let completed = round.completed_at.is_none() && is_settled(&**txn, round).await?;
-    if completed {
+    if round.completed_at.is_none() && is_settled(&**txn, round).await? {
         let done = ActiveValue::Set(Some(now));
         let row =
             round::ActiveModel { id: ActiveValue::Set(round.id), completed_at: done, ..Default::default() };
         round::Entity::update(row).exec(&**txn).await?;
-    }
-    if completed {
         work = Work::Done;
     }
     Ok(work)
@@ -328,8 +317,10 @@ async fn reminder_due(
     let Some(days) = days.into_iter().filter(|days| notice.effective_at.0 - days * DAY <= now.0).min() else {
         return Ok(None);
     };
+    // Once a newer version asks too, nobody can answer this one any more.
     let version = policy::rows::version_by_id(on, notice.version_id).await?;
-    if version.is_none_or(|version| version.approval != Approval::Required) {
+    let asking = policy::rows::asking(on, notice.policy_id, now).await?.into_iter().max();
+    if version.is_none_or(|version| version.approval != Approval::Required || asking > Some(version.number)) {
         return Ok(None);
     }
     let since = Timestamp(notice.effective_at.0 - days * DAY);

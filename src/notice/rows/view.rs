@@ -12,7 +12,7 @@ use crate::delivery;
 use crate::delivery::Counts;
 use crate::notice::clock::complete_by;
 use crate::policy::rows::{Policy, Version};
-use crate::policy::{Approval, Change};
+use crate::policy::{self, Approval, Change};
 use crate::recipient::rows::{Accounts, Span, count_accounts};
 
 /// How many people are where. `total` is the sum of the others.
@@ -92,7 +92,7 @@ async fn told_otherwise(on: &impl ConnectionTrait, round: &Round) -> Result<u64,
 }
 
 /// Whom the notice of a version would be for, and when the last one would be told were it published now.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 #[schema(as = NoticeForecast)]
 pub struct Forecast {
     /// How many people.
@@ -105,9 +105,11 @@ pub struct Forecast {
     pub complete_by: Timestamp,
     /// Whether they would.
     pub on_time: bool,
+    /// The versions ahead that ask for approval and take no answer any more once this one is published, which asks too.
+    pub supersedes: Vec<i64>,
 }
 
-/// Looks ahead, for a version that would take effect then.
+/// Looks ahead, for a version that is about to be published; none for one of which nobody is told.
 ///
 /// # Errors
 /// The database's own.
@@ -115,12 +117,13 @@ pub async fn forecast(
     on: &impl ConnectionTrait,
     app: &App,
     policy: &Policy,
-    number: i64,
-    effective_at: Timestamp,
-) -> Result<Forecast, DbErr> {
+    version: &Version,
+) -> Result<Option<Forecast>, DbErr> {
+    let makes_one = version.change.makes_a_notice() && policy::rows::before(on, version).await?.is_some();
+    let Some(effective_at) = version.effective_at.filter(|_| makes_one) else { return Ok(None) };
     let accounts = Accounts {
         brand: policy.brand_id,
-        accepted: (&policy.slug, number, newest(on, policy).await?),
+        accepted: (&policy.slug, version.number, newest(on, policy).await?),
         span: Span::Ids(None, None),
         joined_before: None,
     };
@@ -129,11 +132,16 @@ pub async fn forecast(
     let now = app.db.read_clock(on).await?;
     let (projected_end, complete_by) =
         (outlook.projected_end(now), complete_by(effective_at, policy.lead_time_days, now));
-    Ok(Forecast {
+    let supersedes = match version.approval {
+        Approval::Required => policy::rows::asking(on, policy.id, now).await?,
+        Approval::None => Vec::new(),
+    };
+    Ok(Some(Forecast {
         people,
         messages_per_second: outlook.per_second(),
         projected_end,
         complete_by,
         on_time: projected_end.is_some_and(|end| end <= complete_by),
-    })
+        supersedes: supersedes.into_iter().filter(|asking| *asking < version.number).collect(),
+    }))
 }

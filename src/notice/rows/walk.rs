@@ -2,9 +2,8 @@
 
 use sea_orm::{DbBackend, DbErr, FromQueryResult, Statement, Value};
 
-use super::{Notice, Round, RoundText};
+use super::{Notice, Round, RoundText, topic_of};
 use crate::app::App;
-use crate::brand;
 use crate::clock::Timestamp;
 use crate::db::Write;
 use crate::delivery::rows::{Lane, Mailing};
@@ -118,18 +117,13 @@ impl Telling {
     }
 
     async fn stream(&self, txn: &Write, text: &RoundText) -> Result<Stream, DbErr> {
-        let topic = match (self.round.kind, self.policy.reminder_topic_id) {
-            (RoundKind::Reminder, Some(topic)) => topic,
-            _ => self.policy.topic_id,
-        };
-        let found = brand::rows::topic_by_id(&**txn, topic).await?;
-        let found = found.ok_or_else(|| DbErr::RecordNotFound("the topic of a policy's notices".into()))?;
+        let topic = topic_of(&**txn, &self.policy, self.round.kind).await?;
         Ok(Stream {
             content: text.content_id,
             mailing: Some(self.round.id),
             brand: self.policy.brand_id,
-            topic,
-            class: found.class,
+            topic: topic.id,
+            class: topic.class,
             // A request to answer is worth nothing once nobody can answer.
             not_after: (self.round.kind == RoundKind::ApprovalReminder).then_some(self.notice.effective_at),
         })

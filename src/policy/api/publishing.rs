@@ -82,10 +82,9 @@ pub(super) async fn preview_version(
     let (policy, brand, version) = seen_version(&app, &caller, &slug, number).await?;
     let on = app.db.reads();
     let before = rows::before(on, &version).await?;
-    let ahead = version.change.makes_a_notice() && before.is_some() && !version.state.is_public();
-    let notice = match version.effective_at.filter(|_| ahead) {
-        Some(at) => Some(notice::rows::forecast(on, &app, &policy, version.number, at).await?),
-        None => None,
+    let notice = match version.state.is_public() {
+        true => None,
+        false => notice::rows::forecast(on, &app, &policy, &version).await?,
     };
     let (version, texts) = view(on, &app, &brand, &policy, version).await?;
     let language = asked.language.unwrap_or_else(|| policy.language.clone());

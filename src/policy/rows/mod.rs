@@ -211,6 +211,20 @@ pub async fn versions(on: &impl ConnectionTrait, policy: PolicyId) -> Result<Vec
     found.order_by_asc(version::Column::Number).all(on).await
 }
 
+/// The numbers of the versions that ask for approval and take effect after this moment.
+///
+/// # Errors
+/// The database's own.
+pub async fn asking(on: &impl ConnectionTrait, policy: PolicyId, now: Timestamp) -> Result<Vec<i64>, DbErr> {
+    let asks = |version: &Version| {
+        version.state == State::Published
+            && version.approval == Approval::Required
+            && version.effective_at.is_some_and(|at| at > now)
+    };
+    let asking = versions(on, policy).await?.into_iter().filter(asks);
+    Ok(asking.map(|version| version.number).collect())
+}
+
 /// The newest version before this one that was published and not withdrawn.
 ///
 /// # Errors

@@ -41,7 +41,7 @@ pub struct Accounts<'a> {
     pub accepted: (&'a str, i64, i64),
     /// Which of them.
     pub span: Span,
-    /// Those who were stored before this moment.
+    /// Those who joined the brand before this moment.
     pub joined_before: Option<Timestamp>,
 }
 
@@ -68,7 +68,11 @@ impl Accounts<'_> {
         conditions.push("(r.every_brand OR b.belongs)".to_owned());
         conditions.push(asked.not_accepted(self.accepted));
         if let Some(before) = self.joined_before {
-            conditions.push(format!("r.created_at < {}", asked.bind(before.0)));
+            let before = asked.bind(before.0);
+            conditions.push(format!(
+                "(r.every_brand AND COALESCE(r.every_brand_since, r.created_at) < {before} \
+                 OR b.belongs AND COALESCE(b.joined_at, r.created_at) < {before})"
+            ));
         }
         if let Some(told) = told {
             conditions.push(asked.told(told));

@@ -56,6 +56,8 @@ pub mod recipient {
         pub standing: Standing,
         /// Whether the person belongs to every brand.
         pub every_brand: bool,
+        /// Since when, where that was said later than the person was stored.
+        pub every_brand_since: Option<Timestamp>,
         /// Tags: an array of strings.
         pub tags: Json,
         /// Attributes: an object.
@@ -101,6 +103,8 @@ pub mod recipient_brand {
         pub brand_id: BrandId,
         /// Whether the person belongs to the brand by name; a person of every brand does so anyway.
         pub belongs: bool,
+        /// Since when by name, where that is later than the person was stored.
+        pub joined_at: Option<Timestamp>,
         /// Whether the person is the brand's customer.
         pub customer: bool,
     }
@@ -235,6 +239,28 @@ pub async fn belongs(on: &impl ConnectionTrait, person: &Recipient, brand: Brand
     }
     let tie = recipient_brand::Entity::find_by_id((person.id, brand)).one(on).await?;
     Ok(tie.is_some_and(|tie| tie.belongs))
+}
+
+/// Since when the person belongs to the brand; none when they do not.
+///
+/// # Errors
+/// The database's own.
+pub async fn joined(
+    on: &impl ConnectionTrait,
+    person: &Recipient,
+    brand: BrandId,
+) -> Result<Option<Timestamp>, DbErr> {
+    let tie = recipient_brand::Entity::find_by_id((person.id, brand)).one(on).await?;
+    Ok(person.belongs_since(tie.as_ref()))
+}
+
+impl Recipient {
+    /// Since when the person belongs to the brand of this tie, or of none; none when they do not.
+    pub fn belongs_since(&self, tie: Option<&RecipientBrand>) -> Option<Timestamp> {
+        let of_all = self.every_brand.then(|| self.every_brand_since.unwrap_or(self.created_at));
+        let of_this = tie.filter(|tie| tie.belongs).map(|tie| tie.joined_at.unwrap_or(self.created_at));
+        of_all.into_iter().chain(of_this).min()
+    }
 }
 
 /// What ties these people to brands. At most 10,000 at a time.

@@ -172,6 +172,7 @@ fn newcomer(line: &Line, now: Timestamp) -> (Recipient, Vec<RecipientBrand>) {
         locale: None,
         standing: crate::decision::Standing::Active,
         every_brand: matches!(line.said.membership, Membership::Unsaid),
+        every_brand_since: None,
         tags: Json::Array(Vec::new()),
         attributes: Json::Object(serde_json::Map::new()),
         policies: Json::Object(serde_json::Map::new()),
@@ -179,7 +180,7 @@ fn newcomer(line: &Line, now: Timestamp) -> (Recipient, Vec<RecipientBrand>) {
         updated_at: now,
     };
     change::lay_over(&mut person, &line.said);
-    let ties = change::lay_ties(&mut person, &[], &line.said);
+    let ties = change::lay_ties(&mut person, &[], &line.said, now);
     (person, ties)
 }
 
@@ -272,7 +273,7 @@ async fn change_known(
             let mut differs = change::lay_over(&mut person, &line.said);
             let before = person.every_brand;
             let none = Vec::new();
-            let ties = change::lay_ties(&mut person, known_ties.get(&id).unwrap_or(&none), &line.said);
+            let ties = change::lay_ties(&mut person, known_ties.get(&id).unwrap_or(&none), &line.said, now);
             let row_differs = differs || person.every_brand != before;
             differs = row_differs || !ties.is_empty();
             changed_ties.extend(ties);
@@ -299,6 +300,7 @@ async fn write_changed(txn: &Write, people: &[Recipient], now: Timestamp) -> Res
         ("external_id", Kind::Text),
         ("locale", Kind::Text),
         ("every_brand", Kind::Bool),
+        ("every_brand_since", Kind::Int),
         ("tags", Kind::Json),
         ("attributes", Kind::Json),
         ("policies", Kind::Json),
@@ -310,6 +312,7 @@ async fn write_changed(txn: &Write, people: &[Recipient], now: Timestamp) -> Res
             person.external_id.clone().into(),
             person.locale.clone().into(),
             person.every_brand.into(),
+            person.every_brand_since.map(|since| since.0).into(),
             person.tags.to_string().into(),
             person.attributes.to_string().into(),
             person.policies.to_string().into(),
@@ -320,7 +323,7 @@ async fn write_changed(txn: &Write, people: &[Recipient], now: Timestamp) -> Res
     // The standing is not among the columns: only the fence writes it.
     let sql = format!(
         "UPDATE recipients SET name = said.name, external_id = said.external_id, locale = said.locale, \
-         every_brand = said.every_brand, tags = said.tags, attributes = said.attributes, policies = said.policies, \
+         every_brand = said.every_brand, every_brand_since = said.every_brand_since, tags = said.tags, attributes = said.attributes, policies = said.policies, \
          updated_at = $1 FROM {relation} WHERE recipients.id = said.id"
     );
     execute(txn, sql, values).await.map(|_| ())
@@ -334,6 +337,7 @@ async fn write_ties(txn: &Write, ties: Vec<RecipientBrand>) -> Result<(), DbErr>
         ("recipient_id", Kind::Uuid),
         ("brand_id", Kind::Uuid),
         ("belongs", Kind::Bool),
+        ("joined_at", Kind::Int),
         ("customer", Kind::Bool),
     ]);
     for tie in ties {
@@ -341,15 +345,17 @@ async fn write_ties(txn: &Write, ties: Vec<RecipientBrand>) -> Result<(), DbErr>
             tie.recipient_id.0.into(),
             tie.brand_id.0.into(),
             tie.belongs.into(),
+            tie.joined_at.map(|joined| joined.0).into(),
             tie.customer.into(),
         ]);
     }
     let mut values = Vec::new();
     let relation = said.relation(txn.get_database_backend(), "said", &mut values);
     let sql = format!(
-        "INSERT INTO recipient_brands (recipient_id, brand_id, belongs, customer) \
-         SELECT recipient_id, brand_id, belongs, customer FROM {relation} WHERE TRUE \
-         ON CONFLICT (recipient_id, brand_id) DO UPDATE SET belongs = excluded.belongs, customer = excluded.customer"
+        "INSERT INTO recipient_brands (recipient_id, brand_id, belongs, joined_at, customer) \
+         SELECT recipient_id, brand_id, belongs, joined_at, customer FROM {relation} WHERE TRUE \
+         ON CONFLICT (recipient_id, brand_id) DO UPDATE SET belongs = excluded.belongs, \
+         joined_at = excluded.joined_at, customer = excluded.customer"
     );
     execute(txn, sql, values).await.map(|_| ())
 }

@@ -73,7 +73,8 @@ impl Subject {
         let published = |other: &&Version| other.state == State::Published;
         let before = versions.iter().filter(published).rfind(|other| other.number < version.number).cloned();
         let told_later = |other: &&Version| other.number > version.number && other.change.makes_a_notice();
-        let newer = versions.iter().filter(published).rfind(told_later).cloned();
+        let newer: Vec<&Version> = versions.iter().filter(published).filter(told_later).collect();
+        let asks = |newer: &&&Version| newer.approval == Approval::Required;
         let (text, summary) = text_and_summary(on, &version, &policy.language, &language).await?;
         let text = text.ok_or_else(|| missing("text"))?;
         let use_topic = match version.use_topic_id {
@@ -87,7 +88,7 @@ impl Subject {
             needs_approval: version.approval == Approval::Required,
             state: notice.state,
             effective_at: notice.effective_at,
-            superseded: newer.is_some(),
+            newer: newer.iter().find(asks).or(newer.last()).map(|newer| newer.approval),
             gone,
         };
         let now = app.db.read_clock(on).await?;
@@ -108,7 +109,7 @@ impl Subject {
             version,
             text,
             before,
-            newer,
+            newer: newer.last().map(|newer| Version::clone(newer)),
             use_topic,
             asked,
             now,
