@@ -84,7 +84,7 @@ impl Head {
 
     /// The Message-ID, without brackets: of the delivery, so the same on every attempt.
     pub(super) fn message_id(&self, delivery: DeliveryId) -> String {
-        id_at(delivery, &self.from_domain)
+        format!("{delivery}@{}", self.from_domain)
     }
 
     /// Puts header and parts together.
@@ -136,18 +136,6 @@ impl Head {
         ["--", &boundary, "--\r\n"].iter().for_each(|piece| out.extend_from_slice(piece.as_bytes()));
         Ok(out)
     }
-}
-
-/// The Message-ID, without brackets, of a delivery of this class as the brand sends it now.
-///
-/// # Errors
-/// The brand's From cannot be used.
-pub fn message_id(brand: &brand::Brand, class: Class, delivery: DeliveryId) -> Result<String, ComposeError> {
-    Ok(id_at(delivery, &sender_of(brand, class)?.1))
-}
-
-fn id_at(delivery: DeliveryId, domain: &str) -> String {
-    format!("{delivery}@{domain}")
 }
 
 /// Who sends messages of this class, and the domain of that.

@@ -30,5 +30,4 @@ pub use compose::{Addressee, Message, Prepared, Sender, compose};
 pub use content::{Compiled, Frozen, Partial};
 pub use dkim::{DkimKeys, KeyError};
 pub use error::{ComposeError, Part, TemplateError};
-pub use headers::message_id;
 pub use warning::{Warning, WarningKind, warnings};

@@ -48,8 +48,17 @@ pub struct Attempt {
     pub reply: String,
     /// Whether the reply says that the mailbox is gone.
     pub mailbox_gone: bool,
-    /// SHA-256 of the message, where what was handed over is to be proved.
-    pub message_sha256: Option<Vec<u8>>,
+    /// What was handed over, where that is to be proved.
+    pub proof: Option<Proof>,
+}
+
+/// By what a message that was handed over can be known again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// SHA-256 of header and body.
+    pub sha256: Vec<u8>,
+    /// The Message-ID without brackets.
+    pub message_id: String,
 }
 
 /// What is settled.
@@ -97,7 +106,7 @@ pub async fn turn(
     beginnings: &[Beginning],
     silence: Duration,
 ) -> Result<Turn, DbErr> {
-    let plain = |attempt: &Attempt| attempt.message_sha256.is_none();
+    let plain = |attempt: &Attempt| attempt.proof.is_none();
     let all_sent =
         settlings.iter().all(|one| one.fate == Fate::Sent && one.attempt.as_ref().is_some_and(plain));
     if db.backend() == DbBackend::Postgres && all_sent {
@@ -218,8 +227,7 @@ async fn settle_on(
     }
     doubt(txn, db, &doubts, silence).await?;
     write_ends(txn, db, &ends, again).await?;
-    let proofs =
-        stood().filter_map(|(one, _)| Some((one.held.id, one.attempt.as_ref()?.message_sha256.clone()?)));
+    let proofs = stood().filter_map(|(one, _)| Some((one.held.id, one.attempt.as_ref()?.proof.clone()?)));
     keep_proofs(txn, db, proofs.collect()).await?;
     for (one, _) in stood() {
         if one.attempt.as_ref().is_some_and(|attempt| attempt.mailbox_gone) {
@@ -317,19 +325,20 @@ async fn still_held(
     Ok(rows.into_iter().map(|row| (row.id, row)).collect())
 }
 
-/// Keeps the SHA-256 of messages that were handed over.
-async fn keep_proofs(txn: &Write, db: &Db, proofs: Vec<(DeliveryId, Vec<u8>)>) -> Result<(), DbErr> {
+/// Keeps by what messages that were handed over can be known again.
+async fn keep_proofs(txn: &Write, db: &Db, proofs: Vec<(DeliveryId, Proof)>) -> Result<(), DbErr> {
     if proofs.is_empty() {
         return Ok(());
     }
-    let mut list = List::new([("id", Kind::Uuid), ("sha256", Kind::Bytes)]);
-    for (id, sha256) in proofs {
-        list.push([id.0.into(), sha256.into()]);
+    let mut list = List::new([("id", Kind::Uuid), ("sha256", Kind::Bytes), ("message_id", Kind::Text)]);
+    for (id, proof) in proofs {
+        list.push([id.0.into(), proof.sha256.into(), proof.message_id.into()]);
     }
     let mut values = Vec::new();
     let list = list.relation(db.backend(), "l", &mut values);
-    let sql =
-        format!("UPDATE deliveries SET message_sha256 = l.sha256 FROM {list} WHERE deliveries.id = l.id");
+    let sql = format!(
+        "UPDATE deliveries SET message_sha256 = l.sha256, message_id = l.message_id FROM {list} WHERE deliveries.id = l.id"
+    );
     txn.execute_raw(Statement::from_sql_and_values(db.backend(), sql, values)).await?;
     Ok(())
 }

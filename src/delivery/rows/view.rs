@@ -56,6 +56,8 @@ pub struct DeliveryView {
     pub address_hash: AddressHash,
     /// SHA-256 of what the last attempt handed over, where that is evidence.
     pub message_sha256: Option<Vec<u8>>,
+    /// Its Message-ID, without brackets.
+    pub message_id: Option<String>,
     /// Where it is.
     pub state: State,
     /// Why.
@@ -94,6 +96,7 @@ struct Row {
     content_id: ContentId,
     address_hash: AddressHash,
     message_sha256: Option<Vec<u8>>,
+    message_id: Option<String>,
     state: State,
     reason: Option<String>,
     due_at: Option<Timestamp>,
@@ -112,7 +115,7 @@ struct Row {
 
 /// What is unfinished is told by the queue, the rest by the record.
 const ROWS: &str = "SELECT d.id, d.recipient_id, d.brand_id, d.topic_id, d.class, d.mailing_id, \
-    d.content_id, d.address_hash, d.message_sha256, \
+    d.content_id, d.address_hash, d.message_sha256, d.message_id, \
     CASE WHEN d.state <> 'open' THEN d.state WHEN q.token IS NULL THEN 'queued' ELSE 'sending' END AS state, \
     d.reason, q.due_at, d.created_at, d.settled_at, d.begun_at, d.ended_at, d.outcome, d.phase, d.code, d.enhanced, \
     d.reply, q.begun, q.begun_at AS queue_begun_at";
@@ -234,6 +237,7 @@ async fn with_attempts(on: &impl ConnectionTrait, rows: Vec<Row>) -> Result<Vec<
             content: row.content_id,
             address_hash: row.address_hash,
             message_sha256: row.message_sha256,
+            message_id: row.message_id,
             state: row.state,
             reason: row.reason,
             due_at: row.due_at,

@@ -18,7 +18,7 @@ use super::{DATABASE_PAUSE, Worker};
 use crate::clock::Instant;
 use crate::decision::{Class, Clearance, Facts, Lease, decide};
 use crate::delivery::fate::{self, Past};
-use crate::delivery::rows::{Beginning, Fate, Settling};
+use crate::delivery::rows::{Beginning, Fate, Proof, Settling};
 use crate::relay::{self, Connection, Outcome};
 use crate::under_way::InHand;
 
@@ -451,8 +451,9 @@ impl Worker {
             jitter: rand::random(),
         };
         let (fate, mut attempt) = fate::of(outcome, past);
-        if job.held.class == Class::Notice {
-            attempt.message_sha256 = Some(message.sha256());
+        if matches!(job.held.class, Class::Notice | Class::Reminder) {
+            let sha256 = message.sha256();
+            attempt.proof = Some(Proof { sha256, message_id: message.message_id });
         }
         Settling { token: job.claim.token, held: job.held, fate, attempt: Some(attempt) }
     }

@@ -10,12 +10,10 @@ use sea_orm::{ConnectionTrait, DbBackend, DbErr, FromQueryResult, Statement};
 
 use super::{NewEntry, append_many, share};
 use crate::address::AddressHash;
-use crate::brand::{self, Brand};
 use crate::db::{Db, Write};
 use crate::delivery::State;
 use crate::delivery::rows::{AttemptView, DeliveryView, these};
 use crate::id::{ContentId, DeliveryId, MailingId};
-use crate::message::message_id;
 use crate::notice::evidence::body::{Attempt, Delivery};
 use crate::notice::evidence::{Kind, hex, masked};
 use crate::notice::rows::{Round, find, texts};
@@ -85,7 +83,7 @@ pub async fn record_deliveries(txn: &Write, db: &Db, round: &Round) -> Result<u6
     // What was taken up again meanwhile is due again once it ends.
     for one in found.into_iter().filter(|one| !matches!(one.state, State::Queued | State::Sending)) {
         let person = one.address_hash.clone();
-        let body = telling.body(one, addresses.get(&person).map(String::as_str))?;
+        let body = telling.body(one, addresses.get(&person).map(String::as_str));
         new.push(NewEntry::new(Kind::Delivery, Some(&person), &body)?);
     }
     append_many(txn, db, round.notice_id, new).await?;
@@ -96,7 +94,6 @@ pub async fn record_deliveries(txn: &Write, db: &Db, round: &Round) -> Result<u6
 struct Telling<'a> {
     round: &'a Round,
     version: i64,
-    brand: Brand,
     /// The language of a content.
     languages: HashMap<ContentId, String>,
     /// The hash of the version's text in a language.
@@ -109,24 +106,20 @@ impl<'a> Telling<'a> {
         let notice = find(on, round.notice_id).await?.ok_or_else(|| gone("notice"))?;
         let version =
             policy::rows::version_by_id(on, notice.version_id).await?.ok_or_else(|| gone("version"))?;
-        let brand = brand::rows::by_id(on, notice.brand_id).await?.ok_or_else(|| gone("brand"))?;
         let said = texts(on, round.id).await?;
         let written = policy::rows::texts(on, version.id).await?;
         Ok(Self {
             round,
             version: version.number,
-            brand,
             languages: said.into_iter().map(|text| (text.content_id, text.language)).collect(),
             hashes: written.into_iter().map(|text| (text.language, hex(&text.sha256))).collect(),
         })
     }
 
     /// What there is to say of a delivery; `own` is the person's address, which stays out.
-    fn body(&self, one: DeliveryView, own: Option<&str>) -> Result<Delivery, DbErr> {
+    fn body(&self, one: DeliveryView, own: Option<&str>) -> Delivery {
         let language = self.languages.get(&one.content).cloned().unwrap_or_default();
-        let tried = !one.attempts.is_empty();
-        let id = message_id(&self.brand, one.class, one.id).map_err(|error| DbErr::Custom(error.to_string()));
-        Ok(Delivery {
+        Delivery {
             delivery: one.id,
             recipient: one.recipient,
             round: self.round.number,
@@ -136,12 +129,12 @@ impl<'a> Telling<'a> {
             language,
             state: one.state,
             reason: one.reason.map(|reason| masked(&reason, own)),
-            message_id: if tried { Some(id?) } else { None },
+            message_id: one.message_id,
             message_sha256: one.message_sha256.as_deref().map(hex),
             queued_at: one.created_at,
             settled_at: one.settled_at,
             attempts: one.attempts.into_iter().map(|attempt| of_attempt(attempt, own)).collect(),
-        })
+        }
     }
 }
 
