@@ -12,6 +12,7 @@ mod m0004_limits;
 mod m0005_room;
 mod m0006_policies;
 mod m0007_joined;
+mod m0008_bounces;
 mod m0009_message_ids;
 
 /// The ordered list of migrations.
@@ -28,6 +29,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0005_room::Migration),
             Box::new(m0006_policies::Migration),
             Box::new(m0007_joined::Migration),
+            Box::new(m0008_bounces::Migration),
             Box::new(m0009_message_ids::Migration),
         ]
     }

@@ -13,8 +13,11 @@ use sea_orm::DeriveValueType;
 use sha2::Sha256;
 use unicode_normalization::UnicodeNormalization;
 
+mod nameless;
 #[cfg(test)]
 mod tests;
+
+pub use nameless::nameless;
 
 /// Longest local part in octets (RFC 5321 §4.5.3.1.1).
 const MAX_LOCAL: usize = 64;

@@ -62,7 +62,7 @@ pub struct Settings {
     pub helo_name: String,
     /// `TIDINGS_BOUNCE_DOMAIN`: domain of the envelope sender where a brand sets none; the From domain when absent.
     pub bounce_domain: Option<String>,
-    /// `TIDINGS_INBOUND_LISTEN`: where web processes take mail that unsubscribes; never without a domain.
+    /// `TIDINGS_INBOUND_LISTEN`: where web processes take mail that unsubscribes, and bounces; never without a domain.
     pub inbound_listen: Option<SocketAddr>,
     /// `TIDINGS_INBOUND_DOMAIN`: the domain of that mail, an A-label; messages offer it exactly when it is set.
     pub inbound_domain: Option<String>,

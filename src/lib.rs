@@ -47,6 +47,7 @@
 //!                       settle ── committed ──┴─▶ sent · failed · unknown · queued again
 //!
 //!  recipient ── POST /u/{token} ──▶ record ── committed ──▶ take back, look, wait ──▶ answer      fence
+//!  mail server ── report to b+…@ ──▶ bounce ── committed ──▶ 250                           intake, delivery
 //! ```
 //!
 //! # Invariants
@@ -101,6 +102,7 @@ pub mod notice;
 
 pub mod access;
 pub mod cli;
+pub mod intake;
 pub mod mailbox;
 pub mod serve;
 pub mod web;

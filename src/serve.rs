@@ -22,7 +22,7 @@ use crate::mailbox::Mailbox;
 use crate::message::alignment;
 use crate::receiver::Limits;
 use crate::relay::{Outcome, Relay, RelayUrlError};
-use crate::{brand, campaign, delivery, notice, opt_out, web};
+use crate::{brand, campaign, delivery, intake, notice, web};
 
 pub mod http;
 
@@ -52,7 +52,7 @@ pub struct Parts {
     pub clock: Clock,
     /// Who is told of every statement.
     pub observer: Option<Observer>,
-    /// What is too much for those who send mail that unsubscribes.
+    /// What is too much for those who send mail here.
     pub inbound_limits: Limits,
     /// What HTTP clients may ask of the server's patience.
     pub http: http::Limits,
@@ -66,7 +66,7 @@ impl Default for Parts {
             migrate: true,
             clock: Clock::default(),
             observer: None,
-            inbound_limits: opt_out::worker::LIMITS,
+            inbound_limits: intake::LIMITS,
             http: http::Limits::default(),
         }
     }
@@ -202,7 +202,7 @@ pub async fn start(mut settings: Settings, parts: Parts) -> Result<Running, Star
     let mut inbound_addr = None;
     if let Some((listener, addr, domain)) = inbound {
         inbound_addr = Some(addr);
-        let intake = opt_out::worker::run(app.clone(), domain, listener, parts.inbound_limits, stop.clone());
+        let intake = intake::run(app.clone(), domain, listener, parts.inbound_limits, stop.clone());
         tasks.spawn(intake);
     }
     tasks.close();
@@ -212,7 +212,7 @@ pub async fn start(mut settings: Settings, parts: Parts) -> Result<Running, Star
     Ok(Running { addr, inbound: inbound_addr, app, mailbox, stop, tasks, close, http })
 }
 
-/// Where mail that unsubscribes is taken, and for which domain; none when the settings name none.
+/// Where mail is taken, and for which domain; none when the settings name none.
 async fn bind_inbound(settings: &Settings) -> Result<Option<(TcpListener, SocketAddr, String)>, StartError> {
     let (Some(listen), Some(domain)) = (settings.inbound_listen, settings.inbound_domain.clone()) else {
         return Ok(None);

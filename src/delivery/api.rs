@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::rows::{self, AttemptView, DeliveryFilter, DeliveryView, Single, SingleError};
+use super::rows::{self, AttemptView, BounceView, DeliveryFilter, DeliveryView, Single, SingleError};
 use crate::access::rows::record;
 use crate::address::EmailAddress;
 use crate::app::App;
@@ -106,6 +106,9 @@ struct Shown {
     settled_at: Option<Timestamp>,
     /// Its attempts, the oldest first, with the relay's words.
     attempts: Vec<AttemptView>,
+    /// How it came back after the relay had taken it over; absent when it did not. The state stays as it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bounced: Option<BounceView>,
 }
 
 /// Send one message.
@@ -311,6 +314,7 @@ async fn show(app: &App, rows: Vec<DeliveryView>) -> Result<Vec<Shown>, Problem>
             due_at: row.due_at.filter(|_| row.state == delivery::State::Queued),
             settled_at: row.settled_at,
             attempts: row.attempts,
+            bounced: row.bounced,
         });
     }
     Ok(shown)

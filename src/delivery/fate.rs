@@ -33,7 +33,7 @@ pub fn of(outcome: &Outcome, past: Past) -> (Fate, Attempt) {
         Outcome::Sent(reply) => (Fate::Sent, said("sent", None, reply)),
         Outcome::Refused(phase, reply) => {
             let mut attempt = said("refused", Some(phase.as_str()), reply);
-            attempt.mailbox_gone = mailbox_gone(reply);
+            attempt.mailbox_gone = mailbox_gone(reply.enhanced.as_deref());
             (Fate::Failed("refused".to_owned()), attempt)
         }
         Outcome::Deferred(phase, reply) => {
@@ -69,8 +69,8 @@ fn broke(outcome: &'static str, phase: &'static str, why: &str) -> Attempt {
 
 /// Whether a refusal says that the mailbox is gone (RFC 3463 §3.2, §3.3; RFC 7505). Without an enhanced status nobody
 /// can tell a missing mailbox from a policy, so it does not count.
-fn mailbox_gone(reply: &Reply) -> bool {
-    matches!(reply.enhanced.as_deref(), Some("5.1.1" | "5.1.2" | "5.1.6" | "5.1.10" | "5.2.1"))
+pub(super) fn mailbox_gone(enhanced: Option<&str>) -> bool {
+    matches!(enhanced, Some("5.1.1" | "5.1.2" | "5.1.6" | "5.1.10" | "5.2.1"))
 }
 
 #[cfg(test)]

@@ -10,10 +10,13 @@
 //!   └── expired
 //! ```
 //!
+//! What the relay took over may come back ([`bounce`]): the delivery stays `sent` and carries its bounce beside it.
+//!
 //! A delivery that was once in doubt keeps the mark: it never ends as plainly refused or suppressed, but as `unknown`.
 //! Nothing here knows campaigns or notices; a row carries the id of frozen content. Only [`worker`] sends.
 
 pub mod api;
+pub mod bounce;
 pub mod fate;
 pub mod limit;
 pub mod retry;

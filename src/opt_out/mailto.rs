@@ -22,6 +22,9 @@ const MAX_LINKS: usize = 8;
 /// Shortest piece a token may begin with.
 const MIN_PIECE: usize = 8;
 
+/// What is answered where nobody has the address.
+pub(crate) const NO_SUCH: &str = "550 5.1.1 no such address here";
+
 /// Why a mail asks for nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Idle {
@@ -52,7 +55,7 @@ impl Idle {
 /// # Errors
 /// The answer that refuses it: for another domain, that nothing is relayed.
 pub(crate) fn token_of<'a>(address: &'a str, domain: &str) -> Result<Option<&'a str>, Reply> {
-    let no_such = Reply::Borrowed("550 5.1.1 no such address here");
+    let no_such = Reply::Borrowed(NO_SUCH);
     let (local, at) = address.rsplit_once('@').ok_or_else(|| no_such.clone())?;
     let is_ours = idna::domain_to_ascii(at).is_ok_and(|at| at.eq_ignore_ascii_case(domain));
     if !is_ours {

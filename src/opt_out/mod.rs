@@ -8,14 +8,13 @@
 //! [`crate::fence`].
 
 pub mod api;
-mod by_link;
+pub(crate) mod by_link;
 pub mod events;
 pub mod form;
 pub mod list;
-mod mailto;
+pub(crate) mod mailto;
 pub mod pages;
 pub mod rows;
 pub mod words;
-pub mod worker;
 
 pub use events::{Channel, OptIn, OptOut, Scope, Stood};

@@ -246,7 +246,7 @@ async fn what_is_too_large_or_too_slow_or_too_much_is_shed_while_a_refusal_gets_
         connections: 16,
         command_within: Duration::from_millis(1_500),
         message_within: Duration::from_millis(1_500),
-        ..tidings::opt_out::worker::LIMITS
+        ..tidings::intake::LIMITS
     };
     let tidings = start_with(Database::sqlite(), Parts { inbound_limits: limits, ..Parts::default() }).await;
     let inbound = tidings.inbound();
@@ -288,11 +288,8 @@ async fn what_is_too_large_or_too_slow_or_too_much_is_shed_while_a_refusal_gets_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn callers_who_begin_messages_and_never_end_them_make_room_when_there_is_none() {
-    let limits = Limits {
-        connections: 16,
-        in_a_crowd: Duration::from_millis(200),
-        ..tidings::opt_out::worker::LIMITS
-    };
+    let limits =
+        Limits { connections: 16, in_a_crowd: Duration::from_millis(200), ..tidings::intake::LIMITS };
     let tidings = start_with(Database::sqlite(), Parts { inbound_limits: limits, ..Parts::default() }).await;
     let mut callers = Vec::new();
     for _ in 0..limits.connections {

@@ -15,6 +15,7 @@ mod harness;
 mod api;
 mod approvals;
 mod berths;
+mod bounces;
 mod campaigns;
 mod chaos;
 mod cli;

@@ -14,10 +14,12 @@ use tidings::config::{LimitEntry, Limited};
 use tidings::db::Observer;
 use tidings::serve::Parts;
 
+use crate::bounces::{Report, sender_of};
 use crate::harness::{Act, Database, Gate, Stage, Tidings, wait_until};
+use crate::intake::takes_mail;
 
 /// The tables that grow with people and messages.
-const LARGE: [&str; 14] = [
+const LARGE: [&str; 15] = [
     "deliveries",
     "queue",
     "permits",
@@ -32,10 +34,11 @@ const LARGE: [&str; 14] = [
     "suppressions",
     "evidence",
     "evidence_due",
+    "bounces",
 ];
 
 /// Parts of statements that are rare, each of which must have been heard of.
-const HEARD: [(&str, &str); 11] = [
+const HEARD: [(&str, &str); 16] = [
     ("a permit is asked for", "INSERT INTO permits"),
     ("permits end", "DELETE FROM permits"),
     ("what finds no room is set aside", "aside = l.name"),
@@ -47,6 +50,11 @@ const HEARD: [(&str, &str); 11] = [
     ("what is cancelled ends", "q.token IS NULL AND q.content_id = $1"),
     ("what ended is put into evidence", "DELETE FROM evidence_due"),
     ("what expires ends", "q.token IS NULL AND q.not_after <="),
+    ("a message comes back", "INSERT INTO bounces"),
+    ("who was not told is listed", "FROM bounces k JOIN"),
+    ("and counted", "COUNT(*) AS n FROM bounces"),
+    ("and told otherwise", "INSERT INTO \"notice_told\""),
+    ("a withdrawal is told to who was told", "AND d.state IN ('sent', 'unknown')"),
 ];
 
 /// Statements that go through a table on purpose, a bounded number of rows at a time, in the order of its key.
@@ -62,6 +70,7 @@ on_both! {
         let parts = Parts { observer: Some(observer), ..Parts::default() };
         let tidings = Tidings::start_parts(database, parts, |settings| {
             let limited = Limited::Domains(vec!["slow.example.com".into()]);
+            takes_mail(settings);
             settings.limits.push(LimitEntry { limited, rate: None, connections: Some(1), warm_up: None });
         })
         .await;
@@ -172,6 +181,18 @@ async fn evidence(tidings: &Tidings) {
     let whole =
         tidings::notice::rows::verify(tidings.app().db.reads(), notice.parse().unwrap()).await.unwrap();
     whole.unwrap();
+    let email = "p8@people.example.com";
+    Report::nobody(email).send(tidings, &sender_of(tidings, email).await).await;
+    let list = tidings.get(&format!("/notices/{notice}/unreachable")).await.ok();
+    let recipient = list["items"].as_array().unwrap().iter().find(|one| one["reason"] == "bounced").unwrap();
+    let recipient = recipient["recipient"].as_str().unwrap();
+    tidings.get(&format!("/recipients/{recipient}/policies")).await.ok();
+    tidings.get(&format!("/notices/{notice}")).await.ok();
+    tidings
+        .post(&format!("/notices/{notice}/told"), json!({ "recipient": recipient, "by": "letter" }))
+        .await
+        .ok();
+    tidings.post(&format!("/notices/{notice}/withdraw"), json!({ "reason": "r" })).await.ok();
 }
 
 /// Whether a statement can be planned and is about the large tables; the schema's own history is not.

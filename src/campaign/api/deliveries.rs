@@ -7,7 +7,7 @@ use super::seen;
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::delivery;
-use crate::delivery::rows::{AttemptView, DeliveryFilter};
+use crate::delivery::rows::{AttemptView, BounceView, DeliveryFilter};
 use crate::id::{CampaignId, DeliveryId, RecipientId};
 use crate::recipient;
 use crate::web::{Caller, Json, List, Paging, Path, Problem, Query};
@@ -41,6 +41,9 @@ pub(super) struct CampaignDelivery {
     settled_at: Option<Timestamp>,
     /// Its attempts, the oldest first, with the relay's words.
     attempts: Vec<AttemptView>,
+    /// How it came back after the relay had taken it over; absent when it did not. The state stays as it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bounced: Option<BounceView>,
 }
 
 /// The deliveries of a campaign: who, state, reason, and every attempt with the relay's words.
@@ -78,6 +81,7 @@ pub(super) async fn list_campaign_deliveries(
             created_at: row.created_at,
             settled_at: row.settled_at,
             attempts: row.attempts,
+            bounced: row.bounced,
         },
     );
     Ok(Json(list))

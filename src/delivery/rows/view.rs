@@ -35,6 +35,18 @@ pub struct AttemptView {
     pub reply: Option<String>,
 }
 
+/// How a message came back after the relay had taken it over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(as = DeliveryBounce)]
+pub struct BounceView {
+    /// When the report came.
+    pub at: Timestamp,
+    /// The enhanced status (RFC 3463).
+    pub status: Option<String>,
+    /// What the mail server said, without any address.
+    pub words: Option<String>,
+}
+
 /// A delivery as callers see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeliveryView {
@@ -70,6 +82,8 @@ pub struct DeliveryView {
     pub settled_at: Option<Timestamp>,
     /// Its attempts, oldest first.
     pub attempts: Vec<AttemptView>,
+    /// How it came back.
+    pub bounced: Option<BounceView>,
 }
 
 /// Which deliveries to list.
@@ -111,6 +125,9 @@ struct Row {
     reply: Option<String>,
     begun: Option<bool>,
     queue_begun_at: Option<Timestamp>,
+    bounced_at: Option<Timestamp>,
+    bounced_status: Option<String>,
+    bounced_words: Option<String>,
 }
 
 /// What is unfinished is told by the queue, the rest by the record.
@@ -118,14 +135,19 @@ const ROWS: &str = "SELECT d.id, d.recipient_id, d.brand_id, d.topic_id, d.class
     d.content_id, d.address_hash, d.message_sha256, d.message_id, \
     CASE WHEN d.state <> 'open' THEN d.state WHEN q.token IS NULL THEN 'queued' ELSE 'sending' END AS state, \
     d.reason, q.due_at, d.created_at, d.settled_at, d.begun_at, d.ended_at, d.outcome, d.phase, d.code, d.enhanced, \
-    d.reply, q.begun, q.begun_at AS queue_begun_at";
+    d.reply, q.begun, q.begun_at AS queue_begun_at, b.at AS bounced_at, b.status AS bounced_status, \
+    b.words AS bounced_words";
+/// Whether it came back.
+const BOUNCED: &str = "LEFT JOIN bounces b ON b.delivery_id = d.id";
 
 /// One delivery with its attempts.
 ///
 /// # Errors
 /// The database's own.
 pub async fn get(on: &impl ConnectionTrait, id: DeliveryId) -> Result<Option<DeliveryView>, DbErr> {
-    let sql = format!("{ROWS} FROM deliveries d LEFT JOIN queue q ON q.delivery_id = d.id WHERE d.id = $1");
+    let sql = format!(
+        "{ROWS} FROM deliveries d LEFT JOIN queue q ON q.delivery_id = d.id {BOUNCED} WHERE d.id = $1"
+    );
     let statement = Statement::from_sql_and_values(on.get_database_backend(), sql, [id.0.into()]);
     let rows = Row::find_by_statement(statement).all(on).await?;
     Ok(with_attempts(on, rows).await?.pop())
@@ -140,7 +162,7 @@ pub async fn these(on: &impl ConnectionTrait, ids: &[DeliveryId]) -> Result<Vec<
     let list = List::of("id", Kind::Uuid, ids.iter().map(|id| id.0));
     let list = list.relation(on.get_database_backend(), "l", &mut values);
     let sql = format!(
-        "{ROWS} FROM {list} JOIN deliveries d ON d.id = l.id LEFT JOIN queue q ON q.delivery_id = d.id ORDER BY d.id"
+        "{ROWS} FROM {list} JOIN deliveries d ON d.id = l.id LEFT JOIN queue q ON q.delivery_id = d.id {BOUNCED} ORDER BY d.id"
     );
     let statement = Statement::from_sql_and_values(on.get_database_backend(), sql, values);
     with_attempts(on, Row::find_by_statement(statement).all(on).await?).await
@@ -194,7 +216,7 @@ pub async fn list(
         }
     };
     let sql = format!(
-        "{ROWS} FROM deliveries d {join} queue q ON q.delivery_id = d.id WHERE {} ORDER BY d.id LIMIT {limit}",
+        "{ROWS} FROM deliveries d {join} queue q ON q.delivery_id = d.id {BOUNCED} WHERE {} ORDER BY d.id LIMIT {limit}",
         which.join(" AND ")
     );
     let statement = Statement::from_sql_and_values(on.get_database_backend(), sql, values);
@@ -228,6 +250,11 @@ async fn with_attempts(on: &impl ConnectionTrait, rows: Vec<Row>) -> Result<Vec<
         made.extend(row.last());
         DeliveryView {
             attempts: made,
+            bounced: row.bounced_at.map(|at| BounceView {
+                at,
+                status: row.bounced_status,
+                words: row.bounced_words,
+            }),
             id: row.id,
             recipient: row.recipient_id,
             brand: row.brand_id,

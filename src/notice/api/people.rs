@@ -34,9 +34,9 @@ pub(super) struct Unreachable {
     name: Option<String>,
     /// The company's own id of them.
     external_id: Option<String>,
-    /// Why they could not be told: `address_dead`, `refused`, `outcome_unknown` and the like.
+    /// Why they could not be told: `address_dead`, `refused`, `bounced`, `outcome_unknown` and the like.
     reason: String,
-    /// The relay's words, where it said any.
+    /// The relay's words, where it said any; of a message that came back after that, those of the mail server that refused it.
     reply: Option<String>,
     /// How they were told after all; null as long as they were not.
     told_by: Option<ToldBy>,
@@ -61,7 +61,7 @@ impl Unreachable {
 
 /// Who could not be told, and why; those who were told another way since are marked.
 ///
-/// As JSON in pages, or, with `Accept: text/csv`, all of them as CSV for a letter. For admins and auditors.
+/// Among them those whose message the relay took over and which came back. As JSON in pages, or, with `Accept: text/csv`, all of them as CSV for a letter. For admins and auditors.
 #[utoipa::path(get, path = "/notices/{id}/unreachable", tag = "notices",
     params(("id" = NoticeId, Path, description = "The notice"), Paging),
     responses(

@@ -138,6 +138,28 @@ pub struct Delivery {
     pub attempts: Vec<Attempt>,
 }
 
+/// [`super::Kind::Bounced`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = EvidenceBounce)]
+pub struct Bounce {
+    /// The delivery whose message came back.
+    pub delivery: DeliveryId,
+    /// Whom it did not reach.
+    pub recipient: RecipientId,
+    /// In which round.
+    pub round: i64,
+    /// What was to be told.
+    pub round_kind: RoundKind,
+    /// The message's Message-ID, without angle brackets; none when nobody knows what was handed over.
+    pub message_id: Option<String>,
+    /// When the report came.
+    pub bounced_at: Timestamp,
+    /// The enhanced status (RFC 3463).
+    pub status: Option<String>,
+    /// What the mail server said, without any address.
+    pub words: Option<String>,
+}
+
 /// [`super::Kind::Told`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = EvidenceTold)]

@@ -15,4 +15,4 @@ mod words;
 pub use chain::{Break, Entry, Fault, Head, Verifier};
 pub use hex::{hex, unhex};
 pub use person::Line;
-pub use words::{Kind, masked};
+pub use words::Kind;

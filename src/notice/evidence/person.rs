@@ -1,8 +1,8 @@
-//! A person's evidence on one line: every message to them, what they answered, how else they were told.
+//! A person's evidence on one line: every message to them, which of them came back, what they answered, how else they were told.
 
 use serde::Serialize;
 
-use super::body::{Answer, Delivery, Told};
+use super::body::{Answer, Bounce, Delivery, Told};
 use super::hex::hex;
 use super::summary::read;
 use super::{Entry, Kind};
@@ -50,6 +50,8 @@ pub struct Line {
     pub recipient: Option<RecipientId>,
     /// Every message to them that came to its end, the first one first.
     pub deliveries: Vec<Delivery>,
+    /// Those messages that came back after the relay had taken them over.
+    pub bounces: Vec<Bounce>,
     /// What they answered last.
     pub approval: Option<Answered>,
     /// How else they were told.
@@ -68,6 +70,7 @@ impl Line {
             person: hex(person),
             recipient: None,
             deliveries: Vec::new(),
+            bounces: Vec::new(),
             approval: None,
             told_otherwise: None,
             entries: Vec::new(),
@@ -85,6 +88,12 @@ impl Line {
                 if let Some(one) = read::<Delivery>(entry) {
                     self.recipient = Some(one.recipient);
                     self.deliveries.push(one);
+                }
+            }
+            Ok(Kind::Bounced) => {
+                if let Some(one) = read::<Bounce>(entry) {
+                    self.recipient = Some(one.recipient);
+                    self.bounces.push(one);
                 }
             }
             Ok(Kind::Approval) => {

@@ -6,7 +6,7 @@ use handlebars::Handlebars;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::body::{Answer, Changed, Delivery, Published, Round, Told};
+use super::body::{Answer, Bounce, Changed, Delivery, Published, Round, Told};
 use super::{Entry, Kind};
 use crate::clock::Timestamp;
 use crate::notice::{Decision, RoundKind, ToldBy};
@@ -25,6 +25,9 @@ pub struct RoundSum {
     pub kind: RoundKind,
     /// Messages that ended in each state.
     pub ended: BTreeMap<String, u64>,
+    /// Messages among those that came back after the mail server had taken them over.
+    #[serde(default)]
+    pub bounced: u64,
 }
 
 /// What an administrator did, or what happened by itself.
@@ -71,6 +74,11 @@ impl Summary {
                 if let Some(one) = read::<Delivery>(entry) {
                     let ended = &mut self.round(one.round, one.round_kind).ended;
                     *ended.entry(one.state.to_string()).or_default() += 1;
+                }
+            }
+            Kind::Bounced => {
+                if let Some(one) = read::<Bounce>(entry) {
+                    self.round(one.round, one.round_kind).bounced += 1;
                 }
             }
             Kind::Told => match read::<Told>(entry).map(|told| told.told_by) {
@@ -128,7 +136,7 @@ impl Summary {
         let at = match self.rounds.iter().position(|round| round.number == number) {
             Some(at) => at,
             None => {
-                self.rounds.push(RoundSum { number, kind, ended: BTreeMap::new() });
+                self.rounds.push(RoundSum { number, kind, ended: BTreeMap::new(), bounced: 0 });
                 self.rounds.len() - 1
             }
         };

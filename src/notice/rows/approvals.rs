@@ -181,7 +181,7 @@ pub struct Concern {
     pub effective_at: Timestamp,
     /// How far its notice has come.
     pub state: State,
-    /// When the first message that tells of it was handed over.
+    /// When the first message that tells of it was handed over, of those that did not come back.
     pub mailed_at: Option<Timestamp>,
     /// When it was recorded that the person was told by letter or telephone.
     pub told_at: Option<Timestamp>,
@@ -202,7 +202,8 @@ pub async fn concerns(
         "SELECT n.version_id, n.effective_at, n.state, a.decision, \
         (SELECT MIN(t.told_at) FROM notice_told t WHERE t.notice_id = n.id AND t.recipient_id = $2) AS told_at, \
         (SELECT MIN(d.settled_at) FROM notice_rounds r JOIN deliveries d ON d.mailing_id = r.id AND d.recipient_id = $2 \
-         WHERE r.notice_id = n.id AND r.kind IN {TELLING} AND d.state = 'sent') AS mailed_at \
+         WHERE r.notice_id = n.id AND r.kind IN {TELLING} AND d.state = 'sent' \
+         AND NOT EXISTS (SELECT 1 FROM bounces b WHERE b.delivery_id = d.id)) AS mailed_at \
         FROM notices n LEFT JOIN approvals_standing a ON a.version_id = n.version_id AND a.recipient_id = $2 WHERE n.policy_id = $1"
     );
     let values = [policy.0.into(), recipient.0.into()];

@@ -26,9 +26,11 @@ pub struct Unreached {
     pub name: Option<String>,
     /// The company's own id of them.
     pub external_id: Option<String>,
-    /// The state of the delivery, or why it is in it.
+    /// The state of the delivery, or why it is in it; `bounced` when the message came back.
     pub reason: String,
-    /// The relay's words, where it said any.
+    /// The enhanced status (RFC 3463) with which it came back, where the report gave one.
+    pub bounce_status: Option<String>,
+    /// The relay's words, where it said any; of a message that came back, those of the mail server that refused it.
     pub reply: Option<String>,
     /// How they were told after all.
     pub told_by: Option<ToldBy>,
@@ -40,8 +42,8 @@ pub struct Unreached {
 struct Row {
     id: DeliveryId,
     recipient_id: RecipientId,
-    state: String,
-    reason: Option<String>,
+    reason: String,
+    status: Option<String>,
     reply: Option<String>,
     address: Option<String>,
     name: Option<String>,
@@ -49,6 +51,9 @@ struct Row {
     told_by: Option<ToldBy>,
     told_at: Option<Timestamp>,
 }
+
+/// What tells of a delivery that it did not reach the person, as far as the relay knew.
+const MISSED: &str = "unsent IN ('suppressed', 'failed', 'unknown', 'expired')";
 
 /// Those who could not be told of the change as it stands, after this delivery; those who were told another way included.
 /// Accounts that are deactivated or erased by now are left out: nobody needs to tell them.
@@ -63,11 +68,16 @@ pub async fn unreached(
 ) -> Result<Vec<Unreached>, DbErr> {
     let Some(round) = telling_round(on, notice.id).await? else { return Ok(Vec::new()) };
     let sql = format!(
-        "SELECT d.id, d.recipient_id, d.state, d.reason, d.reply, r.address, r.name, r.external_id, t.told_by, t.told_at \
-         FROM deliveries d JOIN recipients r ON r.id = d.recipient_id \
+        "SELECT d.id, d.recipient_id, CASE WHEN b.at IS NULL THEN COALESCE(d.reason, d.state) ELSE 'bounced' END AS reason, \
+         b.status, CASE WHEN b.at IS NULL THEN d.reply ELSE COALESCE(b.words, b.status) END AS reply, \
+         r.address, r.name, r.external_id, t.told_by, t.told_at \
+         FROM (SELECT id FROM deliveries WHERE mailing_id = $1 AND {MISSED} AND id > $3 \
+         UNION ALL SELECT s.id FROM bounces k JOIN deliveries s ON s.id = k.delivery_id \
+         WHERE k.mailing_id = $1 AND k.delivery_id > $3 AND s.state = 'sent') AS u \
+         JOIN deliveries d ON d.id = u.id JOIN recipients r ON r.id = d.recipient_id \
+         LEFT JOIN bounces b ON b.delivery_id = d.id \
          LEFT JOIN notice_told t ON t.notice_id = $2 AND t.recipient_id = d.recipient_id AND t.round_id = $1 \
-         WHERE d.mailing_id = $1 AND d.unsent IN ('suppressed', 'failed', 'unknown', 'expired') AND d.id > $3 \
-         AND r.standing NOT IN ('deactivated', 'erased') ORDER BY d.id LIMIT {limit}"
+         WHERE r.standing NOT IN ('deactivated', 'erased') ORDER BY d.id LIMIT {limit}"
     );
     let after = after.map_or(Uuid::nil(), |after| after.0);
     let values: [Value; 3] = [round.id.0.into(), notice.id.0.into(), after.into()];
@@ -79,7 +89,8 @@ pub async fn unreached(
         email: row.address,
         name: row.name,
         external_id: row.external_id,
-        reason: row.reason.unwrap_or(row.state),
+        reason: row.reason,
+        bounce_status: row.status,
         reply: row.reply,
         told_by: row.told_by,
         told_at: row.told_at,
@@ -113,8 +124,10 @@ pub async fn tell_otherwise(
     actor: &str,
 ) -> Result<bool, ToldFailure> {
     let Some(round) = telling_round(&**txn, id).await? else { return Err(ToldFailure::NotAddressed) };
-    let sql = "SELECT address_hash FROM deliveries WHERE mailing_id = $1 AND recipient_id = $2 \
-        AND unsent IN ('suppressed', 'failed', 'unknown', 'expired')";
+    let sql = format!(
+        "SELECT address_hash FROM deliveries d WHERE mailing_id = $1 AND recipient_id = $2 \
+         AND ({MISSED} OR (state = 'sent' AND EXISTS (SELECT 1 FROM bounces b WHERE b.delivery_id = d.id)))"
+    );
     let values: [Value; 2] = [round.id.0.into(), recipient.0.into()];
     let statement = Statement::from_sql_and_values(app.db.backend(), sql, values);
     let Some(row) = txn.query_one_raw(statement).await? else { return Err(ToldFailure::NotAddressed) };
@@ -154,7 +167,7 @@ fn harmless(cell: Option<String>) -> String {
     if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{cell}") } else { cell }
 }
 
-/// The unreached as lines of CSV (RFC 4180). What a spreadsheet would take for a formula, be it an address, a name or an id,
+/// The unreached as lines of CSV (RFC 4180); the reason of a message that came back is followed by its status. What a spreadsheet would take for a formula, be it an address, a name or an id,
 /// begins with an apostrophe.
 ///
 /// # Errors
@@ -168,7 +181,7 @@ pub fn unreached_as_csv(people: Vec<Unreached>) -> Result<String, DbErr> {
             harmless(one.email),
             harmless(one.name),
             harmless(one.external_id),
-            one.reason,
+            one.bounce_status.map_or_else(|| one.reason.clone(), |status| format!("{} {status}", one.reason)),
             one.told_by.map(|by| by.to_string()).unwrap_or_default(),
             one.told_at.map(|at| at.to_string()).unwrap_or_default(),
         ])
@@ -190,6 +203,7 @@ mod tests {
             name: Some(name.into()),
             external_id: None,
             reason: "refused".into(),
+            bounce_status: None,
             reply: None,
             told_by: None,
             told_at: None,

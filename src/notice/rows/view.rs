@@ -1,7 +1,7 @@
 //! Notices as callers see them: who was told, who waits, who answered.
 
 use sea_orm::entity::prelude::*;
-use sea_orm::{ConnectionTrait, DbErr, PaginatorTrait};
+use sea_orm::{ConnectionTrait, DbErr, PaginatorTrait, Statement};
 use serde::Serialize;
 
 use super::pace::outlook_for;
@@ -21,7 +21,7 @@ use crate::recipient::rows::{Accounts, Span, count_accounts};
 pub struct Told {
     /// All who are to be told, as far as they were looked at.
     pub total: u64,
-    /// Those whose message the relay took over, and those who were told another way.
+    /// Those whose message the relay took over and did not come back, and those who were told another way.
     pub told: u64,
     /// Those whose message waits or is being sent.
     pub pending: u64,
@@ -79,11 +79,22 @@ pub async fn counts(on: &impl ConnectionTrait, notice: &Notice) -> Result<Told, 
     let Some(round) = telling_round(on, notice.id).await? else { return Ok(Told::default()) };
     let (all, gone) = counts_of_round(on, &round).await?;
     let otherwise = told_otherwise(on, &round).await?;
-    let missed = all.suppressed.saturating_sub(gone) + all.failed + all.unknown + all.expired;
+    let back = came_back(on, &round).await?.min(all.sent);
+    let missed = all.suppressed.saturating_sub(gone) + all.failed + all.unknown + all.expired + back;
     let otherwise = otherwise.min(missed);
-    let told = all.sent + otherwise;
+    let told = all.sent - back + otherwise;
     let (pending, unreachable) = (all.queued + all.sending, missed - otherwise);
     Ok(Told { total: told + pending + unreachable, told, pending, unreachable })
+}
+
+/// How many messages of a round were taken over by the relay and came back.
+async fn came_back(on: &impl ConnectionTrait, round: &Round) -> Result<u64, DbErr> {
+    let sql = "SELECT COUNT(*) AS n FROM bounces b JOIN deliveries d ON d.id = b.delivery_id \
+        WHERE b.mailing_id = $1 AND d.state = 'sent'";
+    let statement = Statement::from_sql_and_values(on.get_database_backend(), sql, [round.id.0.into()]);
+    let row = on.query_one_raw(statement).await?;
+    let n: i64 = row.map_or(Ok(0), |row| row.try_get("", "n"))?;
+    Ok(u64::try_from(n).unwrap_or(0))
 }
 
 async fn told_otherwise(on: &impl ConnectionTrait, round: &Round) -> Result<u64, DbErr> {

@@ -99,7 +99,8 @@ impl Telling {
                 .collect();
             conditions.push(format!(
                 "EXISTS (SELECT 1 FROM deliveries d WHERE d.mailing_id IN ({}) AND d.recipient_id = people.id \
-                 AND d.state IN ('sent', 'unknown'))",
+                 AND d.state IN ('sent', 'unknown') \
+                 AND NOT EXISTS (SELECT 1 FROM bounces b WHERE b.delivery_id = d.id))",
                 earlier.join(", ")
             ));
         }

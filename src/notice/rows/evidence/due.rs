@@ -2,20 +2,20 @@
 //!
 //! Whichever way a delivery of a notice ends, a trigger notes in the same transaction that it is due, so that a step finds
 //! exactly those, in any order, and costs nothing when there is none. One that is taken up again and ends again is
-//! recorded again.
+//! recorded again. A message that came back is due likewise, and its bounce recorded after its end.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, FromQueryResult, Statement};
 
 use super::{NewEntry, append_many, share};
-use crate::address::AddressHash;
+use crate::address::{AddressHash, nameless};
 use crate::db::{Db, Write};
 use crate::delivery::State;
 use crate::delivery::rows::{AttemptView, DeliveryView, these};
 use crate::id::{ContentId, DeliveryId, MailingId};
-use crate::notice::evidence::body::{Attempt, Delivery};
-use crate::notice::evidence::{Kind, hex, masked};
+use crate::notice::evidence::body::{Attempt, Bounce, Delivery};
+use crate::notice::evidence::{Kind, hex};
 use crate::notice::rows::{Round, find, texts};
 use crate::{policy, recipient};
 
@@ -55,9 +55,11 @@ pub(in crate::notice::rows) async fn is_due(
 #[derive(FromQueryResult)]
 struct Ended {
     delivery_id: DeliveryId,
+    /// Otherwise only its bounce is not in evidence.
+    ended: bool,
 }
 
-/// Records up to 500 deliveries of a round that have ended and are not in evidence. Returns how many.
+/// Records up to 500 deliveries of a round that have ended, or came back, and are not in evidence so. Returns how many.
 ///
 /// # Errors
 /// The database's own.
@@ -67,7 +69,7 @@ pub async fn record_deliveries(txn: &Write, db: &Db, round: &Round) -> Result<u6
     let lock = if db.backend() == DbBackend::Postgres { " FOR UPDATE SKIP LOCKED" } else { "" };
     let sql = format!(
         "DELETE FROM evidence_due WHERE mailing_id = $1 AND delivery_id IN (SELECT delivery_id FROM evidence_due \
-         WHERE mailing_id = $1 ORDER BY delivery_id LIMIT {RECORDED_AT_ONCE}{lock}) RETURNING delivery_id"
+         WHERE mailing_id = $1 ORDER BY delivery_id LIMIT {RECORDED_AT_ONCE}{lock}) RETURNING delivery_id, ended"
     );
     let statement = Statement::from_sql_and_values(db.backend(), sql, [round.id.0.into()]);
     let ended = Ended::find_by_statement(statement).all(&**txn).await?;
@@ -75,6 +77,7 @@ pub async fn record_deliveries(txn: &Write, db: &Db, round: &Round) -> Result<u6
         return Ok(0);
     }
     let ids: Vec<DeliveryId> = ended.iter().map(|one| one.delivery_id).collect();
+    let anew: HashSet<DeliveryId> = ended.iter().filter(|due| due.ended).map(|due| due.delivery_id).collect();
     let telling = Telling::load(&**txn, round).await?;
     let found = these(&**txn, &ids).await?;
     let people: Vec<AddressHash> = found.iter().map(|one| one.address_hash.clone()).collect();
@@ -83,8 +86,14 @@ pub async fn record_deliveries(txn: &Write, db: &Db, round: &Round) -> Result<u6
     // What was taken up again meanwhile is due again once it ends.
     for one in found.into_iter().filter(|one| !matches!(one.state, State::Queued | State::Sending)) {
         let person = one.address_hash.clone();
-        let body = telling.body(one, addresses.get(&person).map(String::as_str));
-        new.push(NewEntry::new(Kind::Delivery, Some(&person), &body)?);
+        let bounce = telling.bounce(&one);
+        if anew.contains(&one.id) {
+            let body = telling.body(one, addresses.get(&person).map(String::as_str));
+            new.push(NewEntry::new(Kind::Delivery, Some(&person), &body)?);
+        }
+        if let Some(bounce) = bounce {
+            new.push(NewEntry::new(Kind::Bounced, Some(&person), &bounce)?);
+        }
     }
     append_many(txn, db, round.notice_id, new).await?;
     Ok(ids.len() as u64)
@@ -128,13 +137,28 @@ impl<'a> Telling<'a> {
             text_sha256: self.hashes.get(&language).cloned(),
             language,
             state: one.state,
-            reason: one.reason.map(|reason| masked(&reason, own)),
+            reason: one.reason.map(|reason| nameless(&reason, own)),
             message_id: one.message_id,
             message_sha256: one.message_sha256.as_deref().map(hex),
             queued_at: one.created_at,
             settled_at: one.settled_at,
             attempts: one.attempts.into_iter().map(|attempt| of_attempt(attempt, own)).collect(),
         }
+    }
+
+    /// What there is to say of how it came back, if it did.
+    fn bounce(&self, one: &DeliveryView) -> Option<Bounce> {
+        let bounced = one.bounced.clone()?;
+        Some(Bounce {
+            delivery: one.id,
+            recipient: one.recipient,
+            round: self.round.number,
+            round_kind: self.round.kind,
+            message_id: one.message_id.clone(),
+            bounced_at: bounced.at,
+            status: bounced.status,
+            words: bounced.words,
+        })
     }
 }
 
@@ -146,6 +170,6 @@ fn of_attempt(attempt: AttemptView, own: Option<&str>) -> Attempt {
         phase: attempt.phase,
         code: attempt.code,
         enhanced: attempt.enhanced,
-        reply: attempt.reply.map(|reply| masked(&reply, own)),
+        reply: attempt.reply.map(|reply| nameless(&reply, own)),
     }
 }

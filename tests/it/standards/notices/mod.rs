@@ -1,6 +1,7 @@
 //! Section 9 of what is asked: notices of a policy's change. Who is told, by when, what they are told, what an administrator
 //! changes on the way, and what proves it.
 
+mod bounced;
 mod clock;
 mod proof;
 mod rounds;
