@@ -119,6 +119,7 @@ on_both! {
         publishing.commit().await.unwrap();
         let answer = asked.await.unwrap().ok();
         assert_eq!(answer["notice"]["id"], notice.id.to_string());
+        assert_eq!(answer["version"]["published_by"], "test", "what was published is not published anew");
         assert_eq!(answer["notice"]["rounds"].as_array().unwrap().len(), 1, "{answer}");
         tidings.stop().await;
     }
