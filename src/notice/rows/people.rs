@@ -167,8 +167,8 @@ fn harmless(cell: Option<String>) -> String {
     if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{cell}") } else { cell }
 }
 
-/// The unreached as lines of CSV (RFC 4180); the reason of a message that came back is followed by its status. What a spreadsheet would take for a formula, be it an address, a name or an id,
-/// begins with an apostrophe.
+/// The unreached as lines of CSV (RFC 4180); the reason of a message that came back is followed by its status. What a
+/// spreadsheet would take for a formula, be it an address, a name or an id, begins with an apostrophe.
 ///
 /// # Errors
 /// When a line cannot be written.
