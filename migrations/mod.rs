@@ -14,6 +14,7 @@ mod m0006_policies;
 mod m0007_joined;
 mod m0008_bounces;
 mod m0009_message_ids;
+mod m0010_corrections;
 
 /// The ordered list of migrations.
 pub(crate) struct Migrator;
@@ -31,6 +32,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0007_joined::Migration),
             Box::new(m0008_bounces::Migration),
             Box::new(m0009_message_ids::Migration),
+            Box::new(m0010_corrections::Migration),
         ]
     }
 }

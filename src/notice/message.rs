@@ -63,6 +63,10 @@ impl Said<'_> {
         let ahead = !matches!(self.kind, RoundKind::Withdrawal | RoundKind::Reminder);
         let new = if ahead { "notice.new" } else { "notice.current" };
         let (subject, lead) = keys(self.kind);
+        let mut approval = words("notice.approval.text");
+        if self.kind == RoundKind::Correction {
+            approval = format!("{approval} {}", words("notice.approval.again"));
+        }
         json!({
             "kind": kind,
             "policy": self.title,
@@ -92,7 +96,7 @@ impl Said<'_> {
                 "old": words("notice.old"),
                 "compare": words("notice.compare"),
                 "approval": words("notice.approval"),
-                "approval_text": words("notice.approval.text"),
+                "approval_text": approval,
                 "approval_button": words("notice.approval.button"),
                 "use": words("notice.use"),
                 "use_text": words("notice.use.text"),

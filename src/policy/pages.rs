@@ -13,11 +13,12 @@ use sea_orm::DbErr;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::rows::{self, Policy, Text, Version};
+use super::rows::{self, Correction, Policy, Text, Version};
 use super::{State, changes, markdown, path, reader, version_path};
 use crate::app::App;
 use crate::brand;
 use crate::clock::Timestamp;
+use crate::id::VersionId;
 use crate::language::Choice;
 use crate::web::page::{self, Look, Page};
 
@@ -123,6 +124,8 @@ struct Shown {
     before: Option<(Version, Text)>,
     /// Every version that was published, with its text in the language, the newest first.
     all: Vec<(Version, Text)>,
+    /// What people are told of them where their own words were wrong.
+    corrections: Vec<Correction>,
     in_force: Option<i64>,
     now: Timestamp,
 }
@@ -161,6 +164,8 @@ impl Shown {
         }
         let text = all.iter().find(|(other, _)| other.id == version.id).map(|(_, text)| text.clone());
         let Some(text) = text else { return Ok(None) };
+        let shown: Vec<VersionId> = all.iter().map(|(version, _)| version.id).collect();
+        let corrections = rows::corrections(on, &shown).await?;
         let before = rows::before(on, &version).await?;
         let before = before.and_then(|before| all.iter().find(|(other, _)| other.id == before.id).cloned());
         let base = url::Url::parse(brand.base(&app.settings.base_url));
@@ -177,6 +182,7 @@ impl Shown {
             lang,
             before,
             all,
+            corrections,
             in_force,
             now,
         }))
@@ -210,7 +216,8 @@ impl Shown {
             "mark": self.version.state == State::Withdrawn || self.in_force != Some(number),
             "facts": self.facts(),
             "sha256": self.text.hash(),
-            "paragraphs": paragraphs(&self.text.summary),
+            "paragraphs": paragraphs(self.told(&self.text)),
+            "corrected": self.corrected(&self.text),
             "url": self.link(&version_path(&self.policy.slug, number)),
             "current_url": (self.in_force != Some(number) && self.in_force.is_some())
                 .then(|| self.link(&path(&self.policy.slug))),
@@ -233,7 +240,8 @@ impl Shown {
             "same": compared.as_ref().is_some_and(Vec::is_empty),
             "next": newer.filter(|_| self.version.state == State::Published).map(|(version, text)| json!({
                 "date": version.holds_from().map(|from| self.day(from)),
-                "paragraphs": paragraphs(&text.summary),
+                "paragraphs": paragraphs(self.told(text)),
+                "corrected": self.corrected(text),
                 "language": text.language,
                 "direction": reader::direction(&text.language),
                 "url": self.link(&version_path(&self.policy.slug, version.number)),
@@ -242,6 +250,22 @@ impl Shown {
             "versions": self.versions(),
             "languages": self.other_languages(),
         })
+    }
+
+    /// What was corrected of a text.
+    fn correction(&self, text: &Text) -> Option<&Correction> {
+        let is_it = |one: &&Correction| one.version_id == text.version_id && one.language == text.language;
+        self.corrections.iter().find(is_it)
+    }
+
+    /// What changes with the version of a text, as people are told now.
+    fn told<'t>(&'t self, text: &'t Text) -> &'t str {
+        self.correction(text).map_or(&text.summary, |one| &one.summary)
+    }
+
+    /// The day on which that was corrected.
+    fn corrected(&self, text: &Text) -> Option<String> {
+        self.correction(text).map(|one| self.day(one.corrected_at))
     }
 
     /// Where things stand with a version, as the key of its words.
@@ -290,7 +314,8 @@ impl Shown {
                 "time": version.holds_from().map(iso),
                 "language": text.language,
                 "direction": reader::direction(&text.language),
-                "paragraphs": paragraphs(&text.summary),
+                "paragraphs": paragraphs(self.told(text)),
+                "corrected": self.corrected(text),
                 "url": self.link(&version_path(&self.policy.slug, version.number)),
                 "changes_url": (Some(version.number) != first).then(|| self.changes_link(version.number)),
             })

@@ -65,7 +65,12 @@ pub(crate) async fn scene(database: Database) -> Tidings {
     tidings.clock().advance(DAY * 32);
     let off = publish(&tidings, in_all_languages(&tidings, "adverse", 31, 90)).await;
     let notice = off["notice"]["id"].as_str().unwrap().to_owned();
-    tidings.post(&format!("/notices/{notice}/withdraw"), json!({ "reason": "We thought again." })).await.ok();
+    let why: serde_json::Map<String, Value> = ["de", "fr", "es", "ar"]
+        .map(|tag| (tag.to_owned(), json!({ "reason": format!("We thought ({tag}).") })))
+        .into_iter()
+        .collect();
+    let off = json!({ "reason": "We thought again.", "translations": why });
+    tidings.post(&format!("/notices/{notice}/withdraw"), off).await.ok();
     publish(&tidings, in_all_languages(&tidings, "material", 40, 120)).await;
     tidings
 }

@@ -51,7 +51,9 @@ on_both! {
         }
         // What people are told after a correction is what stands here, and a minor change is named without a place.
         let notice = published["notice"]["id"].as_str().unwrap();
-        let correction = json!({ "summary": "We keep data for 40 days.", "reason": "A wrong number." });
+        let german = json!({ "summary": null, "reason": "Eine falsche Zahl." });
+        let correction =
+            json!({ "summary": "We keep data for 40 days.", "reason": "A wrong number.", "translations": { "de": german } });
         tidings.post(&format!("/notices/{notice}/correct"), correction).await.ok();
         announced(&tidings, version(&tidings, "minor", 41)).await;
         let shown = feed(&tidings, "").await;

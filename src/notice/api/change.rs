@@ -11,8 +11,9 @@ use crate::access::rows::record;
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::id::NoticeId;
-use crate::notice::rows::{self, View, view};
-use crate::web::{Caller, FieldError, Json, Path, Problem, check};
+use crate::notice::rows::{self, Notice, Reasons, View, view};
+use crate::policy;
+use crate::web::{Caller, FieldError, Json, Path, Problem, check, given};
 
 /// Longest reason in characters.
 const MAX_REASON: usize = 2_000;
@@ -25,21 +26,26 @@ const MAX_SUMMARY: usize = 5_000;
 pub(super) struct Postponement {
     /// From when the change holds now; later than before.
     effective_at: Timestamp,
-    /// Why, as people are told; at most 2,000 characters.
+    /// Why, as people are told in the policy's own language; at most 2,000 characters.
     reason: String,
+    /// Why, in every other language of the version, by its tag; needed where it has others.
+    #[serde(default)]
+    translations: BTreeMap<String, TranslatedReason>,
 }
 
 /// What was wrong.
 #[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Correction {
-    /// What changes, in plain words, in the policy's own language; what was said stays when absent.
+    /// What changes, in plain words, in the policy's own language; null where what was said in it stays, which takes a
+    /// translation that does not. At most 5,000 characters.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>, required = true)]
+    summary: Option<Option<String>>,
+    /// The same in every other language of the version, by its tag; needed where it has others.
     #[serde(default)]
-    summary: Option<String>,
-    /// The same in other languages of the version, by their tag.
-    #[serde(default)]
-    translations: Option<BTreeMap<String, CorrectedText>>,
-    /// What was wrong, as people are told; at most 2,000 characters.
+    translations: BTreeMap<String, CorrectedText>,
+    /// What was wrong, as people are told in the policy's own language; at most 2,000 characters.
     reason: String,
 }
 
@@ -47,33 +53,152 @@ pub(super) struct Correction {
 #[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CorrectedText {
-    /// In plain words; at most 5,000 characters.
-    summary: String,
+    /// In plain words, at most 5,000 characters; null where what was said in this language stays.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>, required = true)]
+    summary: Option<Option<String>>,
+    /// What was wrong, as people are told in this language; at most 2,000 characters.
+    #[serde(default)]
+    #[schema(value_type = String, required = true)]
+    reason: Option<String>,
+}
+
+/// Why, in another language.
+#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TranslatedReason {
+    /// As people are told in this language; at most 2,000 characters.
+    #[serde(default)]
+    #[schema(value_type = String, required = true)]
+    reason: Option<String>,
 }
 
 /// Why the change does not come.
 #[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Withdrawal {
-    /// Why, as people are told; at most 2,000 characters.
+    /// Why, as people are told in the policy's own language; at most 2,000 characters.
     reason: String,
+    /// Why, in every other language of the version, by its tag; needed where it has others and people are told.
+    #[serde(default)]
+    translations: BTreeMap<String, TranslatedReason>,
     /// Whether those who were told of the change are told that it does not come; true when absent.
     #[serde(default)]
     tell: Option<bool>,
 }
 
-fn reason(text: &str, errors: &mut Vec<FieldError>) {
-    if text.trim().is_empty() {
-        check::wrong("/reason", "must not be empty", errors);
-    }
-    check::lines("/reason", text, MAX_REASON, errors);
-}
-
-fn summary(pointer: &str, text: &str, errors: &mut Vec<FieldError>) {
+fn text(pointer: &str, text: &str, longest: usize, errors: &mut Vec<FieldError>) {
     if text.trim().is_empty() {
         check::wrong(pointer, "must not be empty", errors);
     }
-    check::lines(pointer, text, MAX_SUMMARY, errors);
+    check::lines(pointer, text, longest, errors);
+}
+
+/// The languages of a notice's version: the policy's own, and the others.
+struct Languages {
+    own: String,
+    others: Vec<String>,
+}
+
+impl Languages {
+    async fn of(app: &App, notice: &Notice) -> Result<Self, Problem> {
+        let on = app.db.reads();
+        let policy = policy::rows::by_id(on, notice.policy_id).await?;
+        let own = policy.ok_or_else(|| Problem::not_found("policy"))?.language;
+        let texts = policy::rows::texts(on, notice.version_id).await?;
+        let others = texts.into_iter().map(|text| text.language).filter(|language| *language != own);
+        Ok(Self { others: others.collect(), own })
+    }
+
+    /// What is said in each of the other languages, by the tag of the version's text; none where nothing is.
+    fn each<T>(
+        &self,
+        said: BTreeMap<String, T>,
+        errors: &mut Vec<FieldError>,
+    ) -> Vec<(String, String, Option<T>)> {
+        let mut found: BTreeMap<&String, (String, T)> = BTreeMap::new();
+        for (tag, one) in said {
+            let pointer = format!("/translations/{tag}");
+            match self.others.iter().find(|other| other.eq_ignore_ascii_case(&tag)) {
+                Some(language) => drop(found.insert(language, (pointer, one))),
+                None if tag.eq_ignore_ascii_case(&self.own) => {
+                    let reason = "is the policy's own language: say it in summary and reason themselves";
+                    check::wrong(&pointer, reason, errors);
+                }
+                None => {
+                    check::wrong(&pointer, &format!("the version has no text in {tag:?}"), errors);
+                }
+            }
+        }
+        let each = self.others.iter().map(|language| match found.remove(language) {
+            Some((pointer, one)) => (language.clone(), pointer, Some(one)),
+            None => (language.clone(), format!("/translations/{language}"), None),
+        });
+        each.collect()
+    }
+
+    /// Why, in each language. Nobody is told why in a language that they may not read.
+    fn reasons(
+        &self,
+        own: String,
+        said: BTreeMap<String, TranslatedReason>,
+        told: bool,
+        errors: &mut Vec<FieldError>,
+    ) -> Reasons {
+        text("/reason", &own, MAX_REASON, errors);
+        let mut others = BTreeMap::new();
+        for (language, pointer, one) in self.each(said, errors) {
+            let reason = one.and_then(|one| one.reason);
+            if told || reason.is_some() {
+                others.extend(reason_in(&language, &pointer, reason, errors));
+            }
+        }
+        Reasons { own, others }
+    }
+}
+
+fn reason_in(
+    language: &str,
+    pointer: &str,
+    reason: Option<String>,
+    errors: &mut Vec<FieldError>,
+) -> Option<(String, String)> {
+    let pointer = format!("{pointer}/reason");
+    match reason {
+        Some(reason) => {
+            text(&pointer, &reason, MAX_REASON, errors);
+            Some((language.to_owned(), reason))
+        }
+        None => {
+            let words = format!(
+                "is missing: the version has a text in {language:?}, whose readers are told why in it"
+            );
+            check::wrong(&pointer, &words, errors);
+            None
+        }
+    }
+}
+
+fn summary_in(
+    language: &str,
+    pointer: &str,
+    summary: Option<Option<String>>,
+    errors: &mut Vec<FieldError>,
+) -> Option<(String, String)> {
+    match summary {
+        Some(Some(summary)) => {
+            text(pointer, &summary, MAX_SUMMARY, errors);
+            Some((language.to_owned(), summary))
+        }
+        Some(None) => None,
+        None => {
+            let words = format!(
+                "is missing: say what people are to be told in {language:?} instead, or null where what was said stays"
+            );
+            check::wrong(pointer, &words, errors);
+            None
+        }
+    }
 }
 
 /// Postpone a change that has not taken effect.
@@ -93,13 +218,14 @@ pub(super) async fn postpone_notice(
     Path(id): Path<NoticeId>,
     Json(body): Json<Postponement>,
 ) -> Result<Json<View>, Problem> {
-    seen(&app, &caller, id, &[]).await?;
+    let notice = seen(&app, &caller, id, &[]).await?;
     let mut errors = Vec::new();
-    reason(&body.reason, &mut errors);
+    let languages = Languages::of(&app, &notice).await?;
+    let reasons = languages.reasons(body.reason, body.translations, true, &mut errors);
     check::done(errors)?;
+    let detail = json!({ "effective_at": body.effective_at, "reason": reasons.own });
     let txn = app.db.begin().await?;
-    let notice = rows::postpone(&txn, &app, id, body.effective_at, &body.reason, &caller.actor).await?;
-    let detail = json!({ "effective_at": body.effective_at, "reason": body.reason });
+    let notice = rows::postpone(&txn, &app, id, body.effective_at, reasons, &caller.actor).await?;
     record(&*txn, &app.db, &caller.actor, "notice.postpone", &id.to_string(), detail).await?;
     txn.commit().await?;
     Ok(Json(view(app.db.reads(), &app, &notice).await?))
@@ -107,8 +233,10 @@ pub(super) async fn postpone_notice(
 
 /// Correct what people were told.
 ///
-/// Everyone is told anew, also who was told already. The text of the version itself never changes: what is wrong there
-/// takes a new version. For admins.
+/// Everyone is told anew, also who was told already, and the policy's pages say the new words and on which day they were
+/// corrected. Approvals given before were given to wrong words: they count no longer, and those who gave them are asked
+/// anew; who declined has declined, and what was said of a new use stands. The text of the version itself never changes:
+/// what is wrong there takes a new version. For admins.
 #[utoipa::path(post, path = "/notices/{id}/correct", tag = "notices", request_body = Correction,
     params(("id" = NoticeId, Path, description = "The notice")),
     responses(
@@ -125,26 +253,25 @@ pub(super) async fn correct_notice(
 ) -> Result<Json<View>, Problem> {
     let notice = seen(&app, &caller, id, &[]).await?;
     let mut errors = Vec::new();
-    reason(&body.reason, &mut errors);
+    let languages = Languages::of(&app, &notice).await?;
+    text("/reason", &body.reason, MAX_REASON, &mut errors);
     let mut summaries = BTreeMap::new();
-    if let Some(text) = body.summary {
-        summary("/summary", &text, &mut errors);
-        let policy = crate::policy::rows::by_id(app.db.reads(), notice.policy_id).await?;
-        let policy = policy.ok_or_else(|| Problem::not_found("policy"))?;
-        summaries.insert(policy.language, text);
+    summaries.extend(summary_in(&languages.own, "/summary", body.summary, &mut errors));
+    let mut others = BTreeMap::new();
+    for (language, pointer, one) in languages.each(body.translations, &mut errors) {
+        let (summary, reason) = one.map_or((None, None), |one| (one.summary, one.reason));
+        summaries.extend(summary_in(&language, &format!("{pointer}/summary"), summary, &mut errors));
+        others.extend(reason_in(&language, &pointer, reason, &mut errors));
     }
-    for (language, text) in body.translations.into_iter().flatten() {
-        summary(&format!("/translations/{language}/summary"), &text.summary, &mut errors);
-        summaries.insert(language, text.summary);
-    }
-    if summaries.is_empty() {
+    if summaries.is_empty() && errors.is_empty() {
         check::wrong("/summary", "is missing: say what people are to be told instead", &mut errors);
     }
     check::done(errors)?;
-    let languages: Vec<String> = summaries.keys().cloned().collect();
+    let corrected: Vec<String> = summaries.keys().cloned().collect();
+    let detail = json!({ "languages": corrected, "reason": body.reason });
+    let reasons = Reasons { own: body.reason, others };
     let txn = app.db.begin().await?;
-    let notice = rows::correct(&txn, &app, id, summaries, &body.reason, &caller.actor).await?;
-    let detail = json!({ "languages": languages, "reason": body.reason });
+    let notice = rows::correct(&txn, &app, id, summaries, reasons, &caller.actor).await?;
     record(&*txn, &app.db, &caller.actor, "notice.correct", &id.to_string(), detail).await?;
     txn.commit().await?;
     Ok(Json(view(app.db.reads(), &app, &notice).await?))
@@ -167,14 +294,15 @@ pub(super) async fn withdraw_notice(
     Path(id): Path<NoticeId>,
     Json(body): Json<Withdrawal>,
 ) -> Result<Json<View>, Problem> {
-    seen(&app, &caller, id, &[]).await?;
+    let notice = seen(&app, &caller, id, &[]).await?;
     let mut errors = Vec::new();
-    reason(&body.reason, &mut errors);
-    check::done(errors)?;
     let tell = body.tell.unwrap_or(true);
+    let languages = Languages::of(&app, &notice).await?;
+    let reasons = languages.reasons(body.reason, body.translations, tell, &mut errors);
+    check::done(errors)?;
+    let detail = json!({ "reason": reasons.own, "tell": tell });
     let txn = app.db.begin().await?;
-    let notice = rows::withdraw(&txn, &app, id, &body.reason, tell, &caller.actor).await?;
-    let detail = json!({ "reason": body.reason, "tell": tell });
+    let notice = rows::withdraw(&txn, &app, id, reasons, tell, &caller.actor).await?;
     record(&*txn, &app.db, &caller.actor, "notice.withdraw", &id.to_string(), detail).await?;
     txn.commit().await?;
     Ok(Json(view(app.db.reads(), &app, &notice).await?))

@@ -79,8 +79,32 @@ pub struct Round {
     pub reason: Option<String>,
     /// In which languages.
     pub languages: Vec<String>,
+    /// What is told in each; empty in entries that were made before this was kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub told: Vec<ToldText>,
     /// Who began it.
     pub by: String,
+}
+
+/// What a round tells in one language: its words, and the SHA-256 of each thing that its messages are made from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToldText {
+    /// The language tag (RFC 5646).
+    pub language: String,
+    /// What changes, in plain words; empty where nothing does.
+    pub summary: String,
+    /// Why people are told again.
+    pub reason: Option<String>,
+    /// Of the subject, Handlebars in UTF-8.
+    pub subject_sha256: String,
+    /// Of the HTML part, Handlebars in UTF-8.
+    pub html_sha256: String,
+    /// Of the text part, Handlebars in UTF-8.
+    pub text_sha256: String,
+    /// Of the templates that these include: JSON by name, without spaces.
+    pub partials_sha256: String,
+    /// Of what the templates see as `data`: JSON with its keys sorted, without spaces.
+    pub data_sha256: String,
 }
 
 /// An attempt to hand a message over.
@@ -205,8 +229,15 @@ pub struct Changed {
     pub effective_at: Option<Timestamp>,
     /// By when everyone is to be told now; none when it was called off.
     pub complete_by: Option<Timestamp>,
+    /// How many approvals count no longer, since they were given to what was corrected.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub approvals_lapsed: i64,
     /// Who did it.
     pub by: String,
+}
+
+fn is_none(n: &i64) -> bool {
+    *n == 0
 }
 
 /// [`super::Kind::Late`].

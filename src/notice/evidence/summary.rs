@@ -28,6 +28,22 @@ pub struct RoundSum {
     /// Messages among those that came back after the mail server had taken them over.
     #[serde(default)]
     pub bounced: u64,
+    /// What was told, by language; empty where the chain does not say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub told: Vec<Words>,
+}
+
+/// What a round told in one language.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Words {
+    /// When the round began.
+    pub at: Timestamp,
+    /// The language tag (RFC 5646).
+    pub language: String,
+    /// What changes, in plain words; empty where nothing does.
+    pub summary: String,
+    /// Why people were told again.
+    pub reason: Option<String>,
 }
 
 /// What an administrator did, or what happened by itself.
@@ -97,7 +113,13 @@ impl Summary {
             }
             Kind::Round => {
                 if let Some(round) = read::<Round>(entry) {
-                    self.round(round.number, round.kind);
+                    let told = round.told.into_iter().map(|one| Words {
+                        at: entry.at,
+                        language: one.language,
+                        summary: one.summary,
+                        reason: one.reason,
+                    });
+                    self.round(round.number, round.kind).told = told.collect();
                     let languages = round.languages.join(", ");
                     let what = format!("Round {} began: {} ({languages})", round.number, round.kind);
                     self.act(entry.at, what, Some(round.by), round.reason);
@@ -110,12 +132,17 @@ impl Summary {
                 }
             }
             Kind::Corrected | Kind::Postponed | Kind::Withdrawn => {
-                let (reason, by, to) = read::<Changed>(entry)
-                    .map_or((None, None, None), |one| (one.reason, Some(one.by), one.effective_at));
-                let what = match (kind, to) {
-                    (Kind::Postponed, Some(to)) => format!("The change was postponed to {to}"),
-                    (Kind::Postponed, None) => "The change was postponed".to_owned(),
-                    (Kind::Corrected, _) => "What people were told was corrected".to_owned(),
+                let (reason, by, to, lapsed) = read::<Changed>(entry).map_or((None, None, None, 0), |one| {
+                    (one.reason, Some(one.by), one.effective_at, one.approvals_lapsed)
+                });
+                self.approved -= lapsed;
+                let what = match (kind, to, lapsed) {
+                    (Kind::Postponed, Some(to), _) => format!("The change was postponed to {to}"),
+                    (Kind::Postponed, None, _) => "The change was postponed".to_owned(),
+                    (Kind::Corrected, _, 0) => "What people were told was corrected".to_owned(),
+                    (Kind::Corrected, _, lapsed) => format!(
+                        "What people were told was corrected; approvals given before that count no longer: {lapsed}"
+                    ),
                     _ => "The change was withdrawn".to_owned(),
                 };
                 self.act(entry.at, what, by, reason);
@@ -136,7 +163,13 @@ impl Summary {
         let at = match self.rounds.iter().position(|round| round.number == number) {
             Some(at) => at,
             None => {
-                self.rounds.push(RoundSum { number, kind, ended: BTreeMap::new(), bounced: 0 });
+                self.rounds.push(RoundSum {
+                    number,
+                    kind,
+                    ended: BTreeMap::new(),
+                    bounced: 0,
+                    told: Vec::new(),
+                });
                 self.rounds.len() - 1
             }
         };

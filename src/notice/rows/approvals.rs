@@ -8,7 +8,7 @@ use sea_orm::{
     QueryFilter, Statement,
 };
 
-use super::{TELLING, append, approval, approval_standing, locked, notice};
+use super::{Notice, TELLING, append, approval, approval_standing, locked, notice};
 use crate::address::AddressHash;
 use crate::clock::Timestamp;
 use crate::db::{Db, Write};
@@ -124,6 +124,25 @@ pub async fn record(txn: &Write, db: &Db, given: &Given<'_>) -> Result<Recorded,
     };
     append(txn, db, notice.id, Kind::Approval, Some(given.address_hash), &said).await?;
     Ok(Recorded::New(answer))
+}
+
+/// Lets the approvals given so far count no longer: whoever gave them has not answered. Every answer is kept all the same.
+/// The caller holds the notice's lock. Returns how many.
+///
+/// # Errors
+/// The database's own.
+pub(super) async fn lapse(txn: &Write, notice: &Notice) -> Result<i64, DbErr> {
+    let lapsed = approval_standing::Entity::delete_many()
+        .filter(approval_standing::Column::VersionId.eq(notice.version_id))
+        .filter(approval_standing::Column::Decision.eq(Decision::Approve))
+        .exec(&**txn)
+        .await?;
+    notice::Entity::update_many()
+        .col_expr(notice::Column::Approved, Expr::value(0_i64))
+        .filter(notice::Column::Id.eq(notice.id))
+        .exec(&**txn)
+        .await?;
+    Ok(i64::try_from(lapsed.rows_affected).unwrap_or(i64::MAX))
 }
 
 /// What a person answers to a version, as things stand.

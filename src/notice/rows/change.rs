@@ -7,7 +7,7 @@ use sea_orm::sea_query::LockType;
 use sea_orm::{ActiveValue, IntoActiveModel, QuerySelect};
 
 use super::open::{Words, begin_round};
-use super::{Notice, evidence, locked, notice, round, said};
+use super::{Notice, approvals, evidence, locked, notice, round, said};
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::db::Write;
@@ -15,12 +15,23 @@ use crate::id::NoticeId;
 use crate::message;
 use crate::notice::clock::complete_by;
 use crate::notice::evidence::{Kind, body};
+use crate::notice::question::Question;
 use crate::notice::{NoticeError, RoundKind, RoundState, State};
 use crate::policy;
 use crate::policy::rows::{Policy, Version};
 
+/// Why people are told again.
+#[derive(Clone, Debug)]
+pub struct Reasons {
+    /// In the policy's own language.
+    pub own: String,
+    /// In the other languages of the version. Who reads one that is not named gets the own one.
+    pub others: BTreeMap<String, String>,
+}
+
 /// Tells people anew what changes, where what they were told was wrong. `summaries` go by language; a language that is not
-/// named keeps what it says.
+/// named keeps what it says. Who approved the version did so on wrong words: those approvals count no longer, and whoever
+/// gave them is asked anew.
 ///
 /// # Errors
 /// The state that forbids it, a language that the version has no text in, or what the messages cannot be made from.
@@ -29,10 +40,10 @@ pub async fn correct(
     app: &App,
     id: NoticeId,
     summaries: BTreeMap<String, String>,
-    reason: &str,
+    reasons: Reasons,
     actor: &str,
 ) -> Result<Notice, NoticeError> {
-    let (notice, policy, version) = running(txn, app, id, "corrected").await?;
+    let (mut notice, policy, version) = running(txn, app, id, "corrected").await?;
     let texts = policy::rows::texts(&**txn, version.id).await?;
     if let Some(language) = summaries.keys().find(|key| !texts.iter().any(|text| text.language == **key)) {
         let reason = format!("the version has no text in {language:?}");
@@ -40,10 +51,20 @@ pub async fn correct(
     }
     // What an earlier correction said stands unless it is corrected too.
     let mut told = said(&**txn, notice.id).await?;
+    let now = app.db.read_clock(&**txn).await?;
+    policy::rows::correct(txn, version.id, &summaries, now).await?;
     told.extend(summaries);
     stop_rounds(txn, &notice).await?;
-    changed(txn, app, Kind::Corrected, &notice, reason, actor).await?;
-    let words = Words { kind: RoundKind::Correction, reason: Some(reason), summaries: told, actor };
+    let mut lapsed = 0;
+    // What is said of a use is about the use, whatever was said of the change.
+    if Question::of(&version) == Question::Approval {
+        lapsed = approvals::lapse(txn, &notice).await?;
+        notice.approved = 0;
+    }
+    changed(txn, app, Kind::Corrected, &notice, lapsed, &reasons.own, actor).await?;
+    let Reasons { own, others } = reasons;
+    let words =
+        Words { kind: RoundKind::Correction, reason: Some(&own), reasons: others, summaries: told, actor };
     begin_round(txn, app, &notice, &policy, &version, words).await?;
     txn.tell();
     Ok(notice)
@@ -58,7 +79,7 @@ pub async fn postpone(
     app: &App,
     id: NoticeId,
     effective_at: Timestamp,
-    reason: &str,
+    reasons: Reasons,
     actor: &str,
 ) -> Result<Notice, NoticeError> {
     let (notice, policy, version) = running(txn, app, id, "postponed").await?;
@@ -85,10 +106,12 @@ pub async fn postpone(
     row.late_since = ActiveValue::Set(None);
     let notice = notice::Entity::update(row).exec(&**txn).await?;
     stop_rounds(txn, &notice).await?;
-    changed(txn, app, Kind::Postponed, &notice, reason, actor).await?;
+    changed(txn, app, Kind::Postponed, &notice, 0, &reasons.own, actor).await?;
+    let Reasons { own, others } = reasons;
     let words = Words {
         kind: RoundKind::Postponement,
-        reason: Some(reason),
+        reason: Some(&own),
+        reasons: others,
         summaries: said(&**txn, notice.id).await?,
         actor,
     };
@@ -106,7 +129,7 @@ pub async fn withdraw(
     txn: &Write,
     app: &App,
     id: NoticeId,
-    reason: &str,
+    reasons: Reasons,
     tell: bool,
     actor: &str,
 ) -> Result<Notice, NoticeError> {
@@ -118,11 +141,13 @@ pub async fn withdraw(
     row.state = ActiveValue::Set(State::Withdrawn);
     row.late_since = ActiveValue::Set(None);
     let notice = notice::Entity::update(row).exec(&**txn).await?;
-    changed(txn, app, Kind::Withdrawn, &notice, reason, actor).await?;
+    changed(txn, app, Kind::Withdrawn, &notice, 0, &reasons.own, actor).await?;
     if tell {
+        let Reasons { own, others } = reasons;
         let words = Words {
             kind: RoundKind::Withdrawal,
-            reason: Some(reason),
+            reason: Some(&own),
+            reasons: others,
             summaries: texts_without_summaries(txn, &version).await?,
             actor,
         };
@@ -138,6 +163,7 @@ async fn changed(
     app: &App,
     kind: Kind,
     notice: &Notice,
+    approvals_lapsed: i64,
     reason: &str,
     actor: &str,
 ) -> Result<(), DbErr> {
@@ -146,6 +172,7 @@ async fn changed(
         reason: Some(reason.to_owned()),
         effective_at: stands.then_some(notice.effective_at),
         complete_by: stands.then_some(notice.complete_by),
+        approvals_lapsed,
         by: actor.to_owned(),
     };
     evidence::append(txn, &app.db, notice.id, kind, None, &body).await

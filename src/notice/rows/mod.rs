@@ -33,7 +33,7 @@ use crate::id::{
 use crate::policy;
 use crate::policy::rows::Policy;
 
-pub use change::{correct, postpone, withdraw};
+pub use change::{Reasons, correct, postpone, withdraw};
 pub use evidence::{
     NewEntry, RECORDED_AT_ONCE, Reading, Unfit, append, append_many, by_person, due, entries, head,
     published, record_deliveries, verify, verify_texts,
@@ -160,6 +160,8 @@ pub mod round_text {
         pub content_id: ContentId,
         /// What changes, in plain words.
         pub summary: String,
+        /// Why people are told again, in this language.
+        pub reason: Option<String>,
     }
 
     /// None: an idea's tables know no other idea's.

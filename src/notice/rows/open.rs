@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use sea_orm::ActiveValue::Set;
 use sea_orm::DbErr;
 use sea_orm::entity::prelude::*;
+use sha2::{Digest, Sha256};
 
 use super::{Notice, Round, evidence, notice, of_version, round, round_text, topic_of};
 use crate::app::App;
@@ -13,9 +14,10 @@ use crate::clock::Timestamp;
 use crate::db::Write;
 use crate::decision::Class;
 use crate::id::{ContentId, MailingId, NoticeId};
+use crate::message;
 use crate::message::rows::{Apart, FreezeError, Source, freeze_apart, template_as_text};
 use crate::notice::clock::complete_by;
-use crate::notice::evidence::{Kind, body};
+use crate::notice::evidence::{Kind, body, hex};
 use crate::notice::lint;
 use crate::notice::message::{HTML, NAME, SUBJECT, Said, TEXT};
 use crate::notice::{NoticeError, RoundKind, RoundState, State};
@@ -28,8 +30,10 @@ use crate::recipient::rows::before_any_change;
 pub(super) struct Words<'a> {
     /// What is told.
     pub(super) kind: RoundKind,
-    /// Why people are told again.
+    /// Why people are told again, in the policy's own language.
     pub(super) reason: Option<&'a str>,
+    /// The same in the other languages.
+    pub(super) reasons: BTreeMap<String, String>,
     /// What changes, by language, where it is not what the version says.
     pub(super) summaries: BTreeMap<String, String>,
     /// Who wants it told.
@@ -54,7 +58,13 @@ pub async fn open(
     let effective_at = version.effective_at.unwrap_or(now);
     let made = insert(txn, policy, version, effective_at, State::Running, now, actor).await?;
     evidence::published(txn, &app.db, &made, policy, version).await?;
-    let words = Words { kind: RoundKind::Change, reason: None, summaries: BTreeMap::new(), actor };
+    let words = Words {
+        kind: RoundKind::Change,
+        reason: None,
+        reasons: BTreeMap::new(),
+        summaries: BTreeMap::new(),
+        actor,
+    };
     begin_round(txn, app, &made, policy, version, words).await?;
     txn.tell();
     Ok(made)
@@ -117,39 +127,67 @@ pub(super) async fn begin_round(
     round::Entity::insert(round::ActiveModel::from(made.clone())).exec_without_returning(&**txn).await?;
     let subject = Subject::load(txn, app, notice, policy, version).await?;
     let topic = topic_of(&**txn, policy, words.kind).await?;
-    let mut languages = Vec::new();
+    let (mut languages, mut told) = (Vec::new(), Vec::new());
     must_be_fit(txn, app, policy, version, &subject.brand, words.kind).await?;
     for text in policy::rows::texts(&**txn, version.id).await? {
         languages.push(text.language.clone());
         let summary = words.summaries.get(&text.language).unwrap_or(&text.summary);
+        let reason = words.reasons.get(&text.language).map(String::as_str).or(words.reason);
         let content = ContentId::new();
         let apart = Apart {
             id: content,
             brand: policy.brand_id,
             topic: &topic,
             source: source(policy, words.kind),
-            data: subject.data(policy, &text, &words, summary),
+            data: subject.data(policy, &text, words.kind, reason, summary),
             retry_until: Some(notice.complete_by),
         };
         freeze_apart(txn, &app.db, apart).await.map_err(unusable)?;
+        told.push(as_told(txn, content, &text.language, summary, reason).await?);
         let row = round_text::ActiveModel {
             round_id: Set(made.id),
             language: Set(text.language),
             content_id: Set(content),
             summary: Set(summary.clone()),
+            reason: Set(reason.map(str::to_owned)),
         };
         round_text::Entity::insert(row).exec_without_returning(&**txn).await?;
     }
-    let told = body::Round {
+    let body = body::Round {
         round: made.id,
         number,
         kind: made.kind,
         reason: made.reason.clone(),
         languages,
+        told,
         by: made.created_by.clone(),
     };
-    evidence::append(txn, &app.db, notice.id, Kind::Round, None, &told).await?;
+    evidence::append(txn, &app.db, notice.id, Kind::Round, None, &body).await?;
     Ok(made)
+}
+
+/// What is told in one language, as it is put into evidence: the words, and the hashes of all that its messages are made from.
+async fn as_told(
+    txn: &Write,
+    content: ContentId,
+    language: &str,
+    summary: &str,
+    reason: Option<&str>,
+) -> Result<body::ToldText, DbErr> {
+    let frozen = message::rows::load(&**txn, content).await?;
+    let frozen = frozen.ok_or_else(|| DbErr::RecordNotFound("what a round says".into()))?;
+    let hash = |octets: &str| hex(&Sha256::digest(octets));
+    let as_json = |error: serde_json::Error| DbErr::Json(error.to_string());
+    Ok(body::ToldText {
+        language: language.to_owned(),
+        summary: summary.to_owned(),
+        reason: reason.map(str::to_owned),
+        subject_sha256: hash(&frozen.subject),
+        html_sha256: hash(&frozen.html),
+        text_sha256: hash(&frozen.text),
+        partials_sha256: hash(&serde_json::to_string(&frozen.partials).map_err(as_json)?),
+        data_sha256: hash(&frozen.data.to_string()),
+    })
 }
 
 /// The template may have been changed since the policy chose it.
@@ -220,21 +258,28 @@ impl Subject {
         })
     }
 
-    fn data(&self, policy: &Policy, text: &Text, words: &Words<'_>, summary: &str) -> Json {
+    fn data(
+        &self,
+        policy: &Policy,
+        text: &Text,
+        kind: RoundKind,
+        reason: Option<&str>,
+        summary: &str,
+    ) -> Json {
         let language =
             if text.language == policy.language { String::new() } else { format!("?lang={}", text.language) };
         let url = format!("{}/{}{language}", self.base, self.version.number);
         let changes = format!("{}/{}/changes{language}", self.base, self.version.number);
         let old = self.before.as_ref().map(|before| format!("{}/{}{language}", self.base, before.number));
         Said {
-            kind: words.kind,
+            kind,
             language: &text.language,
             brand: &self.brand.name,
             title: &text.title,
             version: self.version.number,
             change: self.version.change.as_str(),
             summary,
-            reason: words.reason,
+            reason,
             effective_at: self.effective_at,
             sha256: &text.hash(),
             url: &url,

@@ -57,7 +57,13 @@ async fn begin(app: &App, id: PolicyId) -> Result<bool, NoticeError> {
     let summaries = policy::rows::texts(&*txn, version.id).await?;
     let summaries: BTreeMap<String, String> =
         summaries.into_iter().map(|text| (text.language, String::new())).collect();
-    let words = Words { kind: RoundKind::Reminder, reason: None, summaries, actor: "worker" };
+    let words = Words {
+        kind: RoundKind::Reminder,
+        reason: None,
+        reasons: BTreeMap::new(),
+        summaries,
+        actor: "worker",
+    };
     begin_round(&txn, app, &notice, &policy, &version, words).await?;
     txn.commit().await?;
     tracing::info!(policy = policy.slug, version = version.number, "reminding people of what is in force");

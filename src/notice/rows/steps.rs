@@ -1,6 +1,8 @@
 //! What notices do by themselves, in bounded steps. Many workers may take steps at once: each step takes the notice's lock,
 //! passes over a notice that another holds, and looks again under the lock.
 
+use std::collections::BTreeMap;
+
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{LockBehavior, LockType};
 use sea_orm::{ActiveValue, ConnectionTrait, DbBackend, IntoActiveModel, QueryOrder, QuerySelect};
@@ -134,6 +136,7 @@ pub(in crate::notice) async fn act(txn: &Write, app: &App, id: NoticeId) -> Resu
         let words = Words {
             kind: RoundKind::ApprovalReminder,
             reason: None,
+            reasons: BTreeMap::new(),
             summaries: said(&**txn, id).await?,
             actor: "worker",
         };

@@ -1,5 +1,6 @@
 //! Policies, their versions and texts in the database.
 
+mod corrections;
 mod settings;
 mod versions;
 
@@ -11,6 +12,7 @@ use crate::clock::Timestamp;
 use crate::db::Write;
 use crate::id::{BrandId, PolicyId, TopicId, VersionId};
 
+pub use corrections::{Correction, correct, correction, corrections};
 pub use settings::{Wanted, list, put};
 pub use versions::{
     Published, create, discard, in_force, public, publish, release, text_for, versions_after,

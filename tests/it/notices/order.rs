@@ -95,7 +95,8 @@ on_both! {
         let app = tidings.app();
         let at = tidings.in_days(60).parse().unwrap();
         let putting_off = app.db.begin().await.unwrap();
-        notices::postpone(&putting_off, app, notice.parse().unwrap(), at, "More time.", "test").await.unwrap();
+        let more_time = notices::Reasons { own: "More time.".into(), others: std::collections::BTreeMap::new() };
+        notices::postpone(&putting_off, app, notice.parse().unwrap(), at, more_time, "test").await.unwrap();
         let (api, path) = ((*tidings).clone(), format!("{VERSIONS}/3/publish"));
         let asked = tokio::spawn(async move { api.post_empty(&path).await });
         under_way(app, &asked).await;

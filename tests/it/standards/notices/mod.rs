@@ -3,6 +3,7 @@
 
 mod bounced;
 mod clock;
+mod corrected;
 mod proof;
 mod rounds;
 mod told;
