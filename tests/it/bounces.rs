@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use sea_orm::{ConnectionTrait as _, Statement};
+use secrecy::SecretString;
 use serde_json::{Value, json};
 use tidings::id::DeliveryId;
 use tidings::link::envelope_local;
 use tidings::notice::rows::verify;
 
-use crate::harness::{Act, Database, Gate, Stage, Tidings, UnsubscribeMail, eventually, swaks};
+use crate::harness::{
+    Act, Database, Gate, Postfix, SmtpServer, Stage, Tidings, UnsubscribeMail, eventually, free_address,
+    swaks,
+};
 use crate::intake::takes_mail;
 use crate::metrics::{scrape, value};
 use crate::promises::{Store, count};
@@ -65,6 +69,42 @@ async fn sent(tidings: &Tidings, topic: &str, email: &str) -> (String, String) {
     let id = tidings.message("acme", topic, email).await;
     assert_eq!(tidings.settled(&id).await["state"], "sent");
     (id, sender_of(tidings, email).await)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_real_postfix_reports_is_taken() {
+    let sink = SmtpServer::start().await;
+    let intake = free_address();
+    let postfix = Postfix::between(&sink, &intake);
+    let tidings = Tidings::start_with(Database::sqlite(), |settings| {
+        takes_mail(settings);
+        settings.inbound_listen = Some(intake.parse().unwrap());
+        settings.relay_url = SecretString::from(postfix.url.clone());
+    })
+    .await;
+    tidings.ready_to_send().await;
+    for (name, stage, refusal, words) in [
+        ("gone", Stage::Rcpt, (550, "5.1.1 <gone@people.example.com> is nobody here"), "is nobody here"),
+        ("filtered", Stage::FinalDot, (554, "5.7.1 looks like spam"), "looks like spam"),
+    ] {
+        let email = format!("{name}@people.example.com");
+        sink.on(stage, Act::reply(refusal.0, refusal.1)).to(&email);
+        let id = tidings.message("acme", "service", &email).await;
+        let back = eventually("a message that comes back", async || {
+            let message = tidings.get(&format!("/messages/{id}")).await.ok();
+            message["bounced"].is_object().then_some(message)
+        })
+        .await;
+        let bounced = &back["bounced"];
+        assert_eq!((&back["state"], &bounced["status"]), (&json!("sent"), &json!(refusal.1[..5])), "{back}");
+        let said = bounced["words"].as_str().unwrap();
+        assert!(said.contains(words) && !said.contains(name), "{said}");
+    }
+    assert_eq!(failures(&tidings).await, 1);
+    tidings.message("acme", "service", "fine@people.example.com").await;
+    sink.wait_for_message_to("fine@people.example.com").await;
+    assert_eq!((count(&tidings, "bounces").await, sink.count()), (2, 1), "no report went elsewhere");
+    tidings.stop().await;
 }
 
 /// How a new message of this topic ends, and why.

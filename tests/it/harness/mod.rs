@@ -4,6 +4,7 @@
 
 mod api;
 mod database;
+mod postfix;
 mod postgres;
 mod process;
 pub(crate) mod readers;
@@ -16,6 +17,7 @@ mod wait;
 pub(crate) use self::tidings::{Tidings, one_click_link};
 pub(crate) use api::{Answer, Api};
 pub(crate) use database::{ADMIN_KEY, Database, LINK_KEYS};
+pub(crate) use postfix::Postfix;
 pub(crate) use postgres::PostgresServer;
 pub(crate) use process::{Process, free_address, run_in, said, send_signal, source, tidings as program};
 pub(crate) use smtp::{Act, Gate, Mood, Options, Pace, SmtpServer, Stage, Transaction};
