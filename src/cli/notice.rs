@@ -16,6 +16,7 @@ use crate::clock::Timestamp;
 use crate::id::{NoticeId, VersionId};
 use crate::notice::State;
 use crate::notice::rows::{self, Forecast, Notice, UNREACHED_HEADER, View, view};
+use crate::policy::rows::Version;
 use crate::policy::{self, Change, Draft, PolicyError};
 
 /// How often progress is looked at.
@@ -130,6 +131,16 @@ impl Publish {
         };
         let actor = actor();
         let txn = app.db.begin().await?;
+        if let Some(twin) = policy::rows::twin(&txn, &policy, &draft).await.map_err(in_flags)? {
+            let notice = rows::of_version(&*txn, twin.id).await?;
+            txn.rollback().await?;
+            if !self.json {
+                context
+                    .out
+                    .line(format!("Version {} of {} says just this already.", twin.number, self.policy));
+            }
+            return self.show(context, &app, &twin, notice).await;
+        }
         let made = policy::rows::create(&txn, &app.db, policy.id, VersionId::new(), &draft, &actor);
         let made = made.await.map_err(in_flags)?;
         let done = policy::rows::publish(&txn, &app.db, policy.id, made.number, None, &actor).await;
@@ -157,19 +168,30 @@ impl Publish {
         let detail = json!({ "version": made.number, "notice": notice.as_ref().map(|notice| notice.id) });
         record(&*txn, &app.db, &actor, "policy.publish", &format!("policy:{}", policy.slug), detail).await?;
         txn.commit().await?;
-        let (number, state) = (done.version.number, done.version.state);
+        self.show(context, &app, &done.version, notice).await
+    }
+
+    /// What there is now: the version and how far its notice has come.
+    async fn show(
+        &self,
+        context: &Context,
+        app: &App,
+        version: &Version,
+        notice: Option<Notice>,
+    ) -> Result<(), CliError> {
+        let (number, state) = (version.number, version.state);
         if !self.json {
             context.out.line(said(&self.policy, number, state, notice.as_ref()));
         }
         if let Some(notice) = &notice {
             if self.watch {
-                watch(&app, notice.id).await?;
-            } else if let Some(warning) = no_worker(&app).await? {
+                watch(app, notice.id).await?;
+            } else if let Some(warning) = no_worker(app).await? {
                 out::remark(warning);
             }
         }
         let shown = match &notice {
-            Some(notice) => Some(look(&app, notice.id).await?),
+            Some(notice) => Some(look(app, notice.id).await?),
             None => None,
         };
         if self.json {
@@ -322,11 +344,12 @@ fn in_words(shown: &View) -> String {
         ),
     };
     format!(
-        "{} version {}, {}: takes effect at {}.\n{} of {} people told, {} wait, {} could not be reached. Everyone is to be \
+        "{} version {}, {}: {} effect at {}.\n{} of {} people told, {} wait, {} could not be reached. Everyone is to be \
          told by {}; {end}: {time}.{answers}",
         shown.policy,
         shown.version,
         shown.state,
+        if shown.state == State::InEffect { "took" } else { "takes" },
         shown.effective_at,
         counts.told,
         counts.total,

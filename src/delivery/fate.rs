@@ -4,16 +4,13 @@ use std::time::Duration;
 
 use super::retry;
 use super::rows::{Attempt, Fate};
-use crate::decision::Class;
 use crate::relay::{Outcome, Reply};
 
 /// What of a delivery's past decides its future.
 #[derive(Clone, Copy, Debug)]
 pub struct Past {
-    /// Its class.
-    pub class: Class,
-    /// How long after the first attempt it is tried again at least, however short the class's window is.
-    pub at_least: Duration,
+    /// How long after the first attempt it is tried again, see [`retry::window`].
+    pub window: Duration,
     /// Its attempts, this one included.
     pub attempts: u32,
     /// The time since the first of them began.
@@ -24,10 +21,10 @@ pub struct Past {
 
 /// How a claim ends after this outcome, and what is kept of the attempt.
 ///
-/// Only 4yz and what was surely not sent are tried again, and only within the class's window. A 5yz is never tried
+/// Only 4yz and what was surely not sent are tried again, and only within the window. A 5yz is never tried
 /// again. When the outcome is unknown the class decides, at settling.
 pub fn of(outcome: &Outcome, past: Past) -> (Fate, Attempt) {
-    let wait = retry::after(past.class, past.at_least, past.attempts, past.elapsed, past.jitter);
+    let wait = retry::after(past.window, past.attempts, past.elapsed, past.jitter);
     let again = |why: &str| wait.map_or_else(|| Fate::Failed(why.to_owned()), Fate::Again);
     match outcome {
         Outcome::Sent(reply) => (Fate::Sent, said("sent", None, reply)),
@@ -76,6 +73,7 @@ pub(super) fn mailbox_gone(enhanced: Option<&str>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decision::Class;
     use crate::relay::Phase;
 
     fn reply(code: u16, enhanced: Option<&str>) -> Reply {
@@ -84,7 +82,7 @@ mod tests {
 
     fn past(class: Class, attempts: u32, hours: u64) -> Past {
         let elapsed = Duration::from_secs(hours * 3600);
-        Past { class, at_least: Duration::ZERO, attempts, elapsed, jitter: 0.0 }
+        Past { window: retry::window(class, None), attempts, elapsed, jitter: 0.0 }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::Decision;
 use crate::clock::Timestamp;
 use crate::policy::{Approval, Change, OnSilence, OnUntold};
 
-/// The settings of a policy that decide.
+/// The settings that decide, as the policy had them when the version was published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
     /// What holds for who was asked to approve and does not answer.
@@ -37,6 +37,8 @@ pub struct Offered {
     pub change: Change,
     /// Whether it needs approval.
     pub approval: Approval,
+    /// Under which rules it was published.
+    pub rules: Rules,
     /// From when it holds.
     pub effective_at: Timestamp,
     /// When the person was told of it, by mail, letter or telephone; none: not yet, or not reached.
@@ -99,23 +101,23 @@ enum Held {
 }
 
 /// Which version stands for a person at `now`. `versions` come by number.
-pub fn stands(rules: Rules, person: Person, versions: &[Offered], now: Timestamp) -> Standing {
+pub fn stands(person: Person, versions: &[Offered], now: Timestamp) -> Standing {
     let mut standing = Standing { version: None, since: None, because: Because::NotInEffect, flagged: false };
     let mut held = Held::Nothing;
     for (n, version) in versions.iter().filter(|version| version.effective_at <= now).enumerate() {
         let (because, next) =
-            if n == 0 { (Because::Baseline, Held::Nothing) } else { judge(rules, person, version, held) };
+            if n == 0 { (Because::Baseline, Held::Nothing) } else { judge(person, version, held) };
         standing.because = because;
         held = next;
         standing.flagged = match because {
-            Because::Silence => rules.on_silence == OnSilence::AccountFlagged,
+            Because::Silence => version.rules.on_silence == OnSilence::AccountFlagged,
             // Still unanswered.
             Because::EarlierNotApproved => standing.flagged,
             _ => false,
         };
         if because.binds() {
             standing.version = Some(version.number);
-            standing.since = Some(since(rules, person, version, because));
+            standing.since = Some(since(person, version, because));
         }
     }
     standing
@@ -140,7 +142,7 @@ impl Because {
 }
 
 /// What is to be said of a version that is in effect and not the first one, and what that means for those after it.
-fn judge(rules: Rules, person: Person, version: &Offered, held: Held) -> (Because, Held) {
+fn judge(person: Person, version: &Offered, held: Held) -> (Because, Held) {
     // Their own no counts for more than what a company's system says of them.
     let declined = version.answer == Some(Decision::Decline);
     if !declined && person.accepted.is_some_and(|accepted| accepted >= version.number) {
@@ -154,6 +156,8 @@ fn judge(rules: Rules, person: Person, version: &Offered, held: Held) -> (Becaus
         return match version.answer {
             Some(Decision::Approve) => (Because::Approved, Held::Nothing),
             Some(Decision::Decline) => (Because::Declined, Held::Unapproved),
+            // Who was never asked is not silent.
+            None if version.told_at.is_none() => (Because::NotTold, Held::Unapproved),
             None => (Because::Silence, Held::Unapproved),
         };
     }
@@ -164,7 +168,7 @@ fn judge(rules: Rules, person: Person, version: &Offered, held: Held) -> (Becaus
         let because = if held == Held::Untold { Because::NotTold } else { Because::Minor };
         return (because, held);
     }
-    match (version.told_at, rules.on_untold) {
+    match (version.told_at, version.rules.on_untold) {
         (Some(_), _) => (Because::Told, Held::Nothing),
         (None, OnUntold::TakesEffect) => (Because::TookEffectUntold, Held::Nothing),
         (None, OnUntold::EarlierVersionStands) => (Because::NotTold, Held::Untold),
@@ -172,18 +176,20 @@ fn judge(rules: Rules, person: Person, version: &Offered, held: Held) -> (Becaus
 }
 
 /// Since when a version stands that binds the person.
-fn since(rules: Rules, person: Person, version: &Offered, because: Because) -> Timestamp {
+fn since(person: Person, version: &Offered, because: Because) -> Timestamp {
     let from = version.effective_at.max(person.joined_at);
     match (because, version.told_at) {
         // Told afterwards, by letter or telephone.
-        (Because::Told, Some(told)) if rules.on_untold == OnUntold::EarlierVersionStands => from.max(told),
+        (Because::Told, Some(told)) if version.rules.on_untold == OnUntold::EarlierVersionStands => {
+            from.max(told)
+        }
         _ => from,
     }
 }
 
-/// The version that takes effect next.
-pub fn pending(versions: &[Offered], now: Timestamp) -> Option<&Offered> {
-    versions.iter().find(|version| version.effective_at > now)
+/// The versions that do not hold yet.
+pub fn pending(versions: &[Offered], now: Timestamp) -> impl Iterator<Item = &Offered> {
+    versions.iter().filter(move |version| version.effective_at > now)
 }
 
 #[cfg(test)]
@@ -200,7 +206,13 @@ mod tests {
     fn version(number: i64, change: Change) -> Offered {
         let approval = if change == Change::Adverse { Approval::Required } else { Approval::None };
         let effective_at = Timestamp(number * 100);
-        Offered { number, change, approval, effective_at, told_at: None, answer: None }
+        Offered { number, change, approval, rules: STRICT, effective_at, told_at: None, answer: None }
+    }
+
+    /// With all versions published under these rules.
+    fn stands(rules: Rules, person: Person, versions: &[Offered], now: Timestamp) -> Standing {
+        let versions: Vec<Offered> = versions.iter().map(|version| Offered { rules, ..*version }).collect();
+        super::stands(person, &versions, now)
     }
 
     fn told(number: i64, change: Change, at: i64) -> Offered {
@@ -222,7 +234,7 @@ mod tests {
         let first = version(1, Change::Material);
         let late = Person { joined_at: Timestamp(250), accepted: None };
         let accepted = |number| Person { accepted: Some(number), ..EARLY };
-        let adverse = version(2, Change::Adverse);
+        let adverse = told(2, Change::Adverse, 150);
         for (rules, person, second, expected) in [
             (STRICT, EARLY, version(2, Change::Minor), (Some(2), Some(200), Because::Minor, false)),
             (STRICT, EARLY, told(2, Change::Material, 150), (Some(2), Some(200), Because::Told, false)),
@@ -237,6 +249,7 @@ mod tests {
             (STRICT, EARLY, version(2, Change::Material), (Some(1), Some(100), Because::NotTold, false)),
             (STRICT, EARLY, adverse, (Some(1), Some(100), Because::Silence, false)),
             (EASY, EARLY, adverse, (Some(1), Some(100), Because::Silence, true)),
+            (EASY, EARLY, version(2, Change::Adverse), (Some(1), Some(100), Because::NotTold, false)),
             (EASY, EARLY, answered(2, Decision::Decline), (Some(1), Some(100), Because::Declined, false)),
             (STRICT, EARLY, answered(2, Decision::Approve), (Some(2), Some(200), Because::Approved, false)),
             (STRICT, late, adverse, (Some(2), Some(250), Because::JoinedAfter, false)),
@@ -256,21 +269,29 @@ mod tests {
     }
 
     #[test]
+    fn what_a_policy_says_later_changes_nothing_about_what_was_published() {
+        let untold = |number, rules| Offered { rules, ..version(number, Change::Material) };
+        let versions = [version(1, Change::Material), untold(2, EASY), untold(3, STRICT)];
+        let found = super::stands(EARLY, &versions, Timestamp(10_000));
+        assert_eq!((found.version, found.because), (Some(2), Because::NotTold));
+    }
+
+    #[test]
     fn before_the_first_takes_effect_none_stands_and_what_comes_next_is_pending() {
         let versions = [version(1, Change::Material), version(2, Change::Adverse)];
         let none = stands(STRICT, EARLY, &versions, Timestamp(99));
         assert_eq!((none.version, none.because), (None, Because::NotInEffect));
-        assert_eq!(pending(&versions, Timestamp(99)).map(|next| next.number), Some(1));
+        assert_eq!(pending(&versions, Timestamp(99)).map(|next| next.number).collect::<Vec<_>>(), [1, 2]);
         let first = stands(STRICT, EARLY, &versions, Timestamp(199));
         assert_eq!((first.version, first.because), (Some(1), Because::Baseline));
-        assert_eq!(pending(&versions, Timestamp(199)).map(|next| next.number), Some(2));
-        assert_eq!(pending(&versions, Timestamp(200)), None);
+        assert_eq!(pending(&versions, Timestamp(199)).map(|next| next.number).collect::<Vec<_>>(), [2]);
+        assert_eq!(pending(&versions, Timestamp(200)).count(), 0);
     }
 
     #[test]
     fn no_later_version_smuggles_in_what_was_not_approved() {
         let first = version(1, Change::Material);
-        for blocked in [version(2, Change::Adverse), answered(2, Decision::Decline)] {
+        for blocked in [told(2, Change::Adverse, 150), answered(2, Decision::Decline)] {
             let mut versions =
                 vec![first, blocked, version(3, Change::Minor), told(4, Change::Material, 350)];
             let flagged = blocked.answer.is_none();
@@ -312,7 +333,7 @@ mod tests {
                 .map(|((change, approval, gap, told, answer), number)| {
                     at += gap;
                     let (effective_at, told_at) = (Timestamp(at), told.map(Timestamp));
-                    Offered { number, change, approval, effective_at, told_at, answer }
+                    Offered { number, change, approval, rules: STRICT, effective_at, told_at, answer }
                 })
                 .collect()
         })

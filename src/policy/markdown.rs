@@ -10,7 +10,8 @@ use std::sync::LazyLock;
 use ammonia::{Builder, UrlRelative};
 use pulldown_cmark::{CowStr, Event, HeadingLevel, Options, Parser, Tag, TagEnd, html};
 
-/// Whatever else stands there is left out, its text kept; scripts and styles go with what they hold.
+/// HTML tags that are taken for what they mean. Any other, such as `<Company Name>` or a script, is shown as it was
+/// written, so that nothing of a text is lost unseen.
 const TAGS: [&str; 32] = [
     "a",
     "abbr",
@@ -81,11 +82,16 @@ fn parsed(markdown: &str) -> Parser<'_> {
 /// The text as HTML, to stand below a heading of the first level.
 pub fn to_html(markdown: &str) -> String {
     let mut outline = Outline::default();
-    let (mut depth, mut tags) = (0_usize, 0_usize);
+    let (mut depth, mut tags, mut block) = (0_usize, 0_usize, None::<String>);
     let events = parsed(markdown).filter_map(|event| match event {
         Event::Start(tag) => {
             depth += 1;
             match tag {
+                // Read as a whole: a comment may have many lines.
+                Tag::HtmlBlock => {
+                    block = Some(String::new());
+                    None
+                }
                 _ if depth > MAX_DEPTH => None,
                 // What an image shows in words stays; the image would be asked for by whoever reads.
                 Tag::Image { .. } => None,
@@ -104,6 +110,7 @@ pub fn to_html(markdown: &str) -> String {
         Event::End(tag) => {
             depth -= 1;
             match tag {
+                TagEnd::HtmlBlock => block.take().map(|block| of_html(&block, tags)),
                 _ if depth >= MAX_DEPTH => None,
                 TagEnd::Image => None,
                 TagEnd::Heading(_) => Some(Event::End(TagEnd::Heading(outline.now()))),
@@ -112,13 +119,58 @@ pub fn to_html(markdown: &str) -> String {
         }
         Event::Html(text) | Event::InlineHtml(text) => {
             tags += text.matches('<').count();
-            Some(if tags > MAX_TAGS { Event::Text(text) } else { Event::InlineHtml(text) })
+            if let Some(block) = &mut block {
+                block.push_str(&text);
+                return None;
+            }
+            Some(of_html(&text, tags))
         }
         other => Some(other),
     });
     let mut rendered = String::with_capacity(markdown.len() * 3 / 2);
     html::push_html(&mut rendered, events);
     CLEANER.clean(&rendered).to_string()
+}
+
+/// A piece of HTML as it is shown, with so many tags in the text up to its end.
+fn of_html<'h>(html: &str, tags: usize) -> Event<'h> {
+    match tags {
+        0..=MAX_TAGS => Event::InlineHtml(formatting(html).into()),
+        _ => Event::Text(html.to_owned().into()),
+    }
+}
+
+/// The piece with every tag made a text that is none to format with, or not whole.
+fn formatting(html: &str) -> String {
+    let mut out = String::with_capacity(html.len());
+    let mut rest = html;
+    while let Some(at) = rest.find('<') {
+        let (before, tag) = rest.split_at(at);
+        out.push_str(before);
+        let end = end_of_tag(tag);
+        out.push_str(if end == 0 { "&lt;" } else { &tag[..end] });
+        rest = &tag[end.max(1)..];
+    }
+    out.push_str(rest);
+    out
+}
+
+/// Where the tag or comment ends that begins here; 0 when it is none that text is formatted with.
+fn end_of_tag(html: &str) -> usize {
+    if let Some(comment) = html.strip_prefix("<!--") {
+        return comment.find("-->").map_or(0, |end| end + 7);
+    }
+    let name = html.trim_start_matches('<');
+    let name = name.strip_prefix('/').unwrap_or(name);
+    let end = name.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(name.len());
+    let (name, after) = name.split_at(end);
+    let name = name.to_ascii_lowercase();
+    let is_known = TAGS.contains(&name.as_str()) || CELLS.contains(&name.as_str());
+    let is_parted = after.starts_with(|c: char| c.is_ascii_whitespace() || c == '>' || c == '/');
+    if !is_known || !is_parted {
+        return 0;
+    }
+    html.find('>').map_or(0, |end| end + 1)
 }
 
 /// The levels of the headings around the one that is being read, as they were written.
@@ -322,6 +374,25 @@ mod tests {
             harmless(&to_html(bad));
         }
         assert!(to_html("![A map](https://a.example/m.png)").contains("A map"));
+    }
+
+    #[test]
+    fn nothing_of_a_text_is_lost_unseen() {
+        for (markdown, shown) in [
+            ("Dear <Company Name>, we keep", "Dear &lt;Company Name&gt;, we keep"),
+            ("Use <details>this</details> now", "Use &lt;details&gt;this&lt;/details&gt; now"),
+            ("<script>\nwhat follows\n\n| a |\n|---|\n| b |\n", "what follows"),
+            ("a <style> b\n\nc", "&lt;style&gt; b"),
+            ("<div>\n<b>bold</b>\n</div>", "<b>bold</b>"),
+            ("<p>whole</p>\n<table><tr><td>1</td></tr></table>", "<td>1</td>"),
+        ] {
+            let html = to_html(markdown);
+            assert!(html.contains(shown), "{markdown}: {html}");
+        }
+        assert!(to_html("<script>\n\n| a |\n|---|\n| b |\n").contains("| b |"));
+        // A note of whoever wrote it is no part of the text.
+        assert!(!to_html("<!-- ask\nlegal -->\n\nText <!-- really? --> goes on").contains("legal"));
+        assert!(!to_html("a <!-- really? --> b").contains("really"));
     }
 
     /// Reads the HTML and looks at each tag and attribute.

@@ -10,6 +10,7 @@ const PEOPLE: &[Role] = &[Accounts, Marketer, Operator, Auditor];
 const SEES_CAMPAIGNS: &[Role] = &[Marketer, Auditor];
 const ASKS: &[Role] = &[Accounts, Operator, Auditor];
 const READS_EVIDENCE: &[Role] = &[Auditor];
+const SEES_NOTICES: &[Role] = &[Operator, Auditor];
 const NONE: &[Role] = &[];
 
 /// Method, path below `/api/v1`, the roles beside admin.
@@ -41,13 +42,13 @@ const ROLES: &[(&str, &str, &[Role])] = &[
     ("get", "/explain", ASKS),
     ("post", "/messages", &[Marketer, Sender]),
     ("get", "/messages/{id}", ALL),
-    ("get", "/notices", READS_EVIDENCE),
-    ("get", "/notices/{id}", READS_EVIDENCE),
+    ("get", "/notices", SEES_NOTICES),
+    ("get", "/notices/{id}", SEES_NOTICES),
     ("post", "/notices/{id}/postpone", NONE),
     ("post", "/notices/{id}/correct", NONE),
     ("post", "/notices/{id}/withdraw", NONE),
     ("get", "/notices/{id}/evidence", READS_EVIDENCE),
-    ("get", "/notices/{id}/unreachable", READS_EVIDENCE),
+    ("get", "/notices/{id}/unreachable", SEES_NOTICES),
     ("post", "/notices/{id}/told", &[Operator]),
     ("post", "/opt-ins", &[Operator]),
     ("get", "/opt-outs", ASKS),

@@ -11,7 +11,7 @@ use tidings::link::{Link, Purpose};
 use tidings::notice::rows;
 use tidings::web::Role;
 
-use crate::harness::{Answer, Database, Tidings, eventually, wait_until};
+use crate::harness::{Act, Answer, Database, Stage, Tidings, eventually, wait_until};
 use crate::policies::{policy, version, with};
 use crate::promises::{count, sql};
 
@@ -33,12 +33,17 @@ pub(crate) async fn scene(database: Database) -> Tidings {
 
 /// The policy with settings of the test's own, and its baseline.
 pub(crate) async fn scene_of(tidings: &Tidings, settings: Value) {
-    tidings.put("/policies/privacy", with(policy(), settings)).await.ok();
+    scene_settings(tidings, settings).await;
     let baseline = json!({
         "body_markdown": "# Privacy\n\nWe keep data.", "change": "material", "summary": "The first text.",
         "effective_at": "2025-01-01T00:00:00Z",
     });
     announced(tidings, baseline).await;
+}
+
+/// Changes the policy's settings.
+async fn scene_settings(tidings: &Tidings, settings: Value) {
+    tidings.put("/policies/privacy", with(policy(), settings)).await.ok();
 }
 
 /// Publishes a version; gives its notice's id, empty when it has none.
@@ -139,7 +144,7 @@ on_both! {
         assert!(answers(&tidings, &path, "approve").await.is(200).text.contains("Saved: you agree"));
         answers(&tidings, &path, "approve").await.is(200);
         assert_eq!((tallied(&tidings, &notice).await, count(&tidings, "approvals").await), ([1, 0, 1], 1));
-        let pending = stands(&tidings, ADA).await["pending"].clone();
+        let pending = stands(&tidings, ADA).await["pending"][0].clone();
         assert_eq!((&pending["version"], &pending["answer"]), (&json!(2), &json!("approve")));
         assert!(answers(&tidings, &path, "decline").await.is(200).text.contains("Saved: you decline"));
         assert_eq!((tallied(&tidings, &notice).await, count(&tidings, "approvals").await), ([0, 1, 1], 2));
@@ -159,7 +164,7 @@ on_both! {
         let texts = tidings.get("/policies/privacy/versions/2").await.ok();
         assert_eq!(ada["sha256"], texts["texts"]["en"]["sha256"]);
         assert_eq!((&ada["policy"], &ada["brand"], &ada["title"]), (&json!("privacy"), &json!("acme"), &json!("Privacy policy")));
-        assert!(ada["pending"].is_null() && ada["since"].is_string(), "{ada}");
+        assert!(ada["pending"] == json!([]) && ada["since"].is_string(), "{ada}");
         tidings.stop().await;
     }
 
@@ -404,7 +409,10 @@ on_both! {
         assert_eq!(stands(&tidings, BOB).await["because"], "told");
         answers(&tidings, &path, "decline").await.is(200);
         assert_eq!(decided().await, "suppress");
-        assert_eq!(stands(&tidings, ADA).await["version"], 2);
+        let found = stands(&tidings, ADA).await;
+        assert_eq!(found["version"], 2);
+        assert_eq!(found["uses"], json!([{ "version": 2, "topic": "profiling", "allowed": false }]), "{found}");
+        assert_eq!(stands(&tidings, BOB).await["uses"][0]["allowed"], true);
         // What was said by another way is not taken back by the link.
         let by_phone = json!({ "email": ADA, "scope": "all", "channel": "phone" });
         tidings.post("/opt-outs", by_phone).await.ok();
@@ -463,13 +471,19 @@ on_both! {
         let accepted = json!({ "email": "accepted@example.org", "policies": { "privacy": 2 } });
         tidings.post("/recipients", accepted).await.ok();
         tidings.post("/recipients", json!({ "email": BOB, "brands": ["bee"] })).await.ok();
+        let gone = "gone@example.org";
+        tidings.recipient(gone).await;
+        tidings.smtp.on(Stage::Rcpt, Act::reply(550, "5.1.1 no such user")).to(gone);
         let notice = announced(&tidings, version(&tidings, "adverse", 40)).await;
         told(&tidings, &notice, 1).await;
         tidings.advance(DAY * 41);
         in_effect(&tidings, &notice).await;
         tidings.recipient("late@example.org").await;
+        // What the policy says from now on is about what is published from now on.
+        scene_settings(&tidings, json!({ "on_silence": "earlier_version_stands", "on_untold": "takes_effect" })).await;
         for (email, version, because, flagged) in [
             (ADA, 1, "silence", true),
+            (gone, 1, "not_told", false),
             ("accepted@example.org", 2, "accepted_at_sign_up", false),
             ("late@example.org", 2, "joined_after", false),
         ] {

@@ -237,6 +237,11 @@ on_both! {
         let told = words(&publish(&[&adverse[..], &["--watch"]].concat()).await);
         assert!(told.starts_with("Version 2 of privacy is for 3 people"), "{told}");
         assert!(told.contains("3 of 3 people told") && told.contains("in time"), "{told}");
+        // Asked for twice, it is there once.
+        let again = words(&publish(&[&adverse[..], &["--watch"]].concat()).await);
+        assert!(again.starts_with("Version 2 of privacy says just this already") && again.contains("3 of 3 people told"), "{again}");
+        assert_eq!(api.get("/notices").await.ok()["items"].as_array().unwrap().len(), 1);
+        std::fs::write(folder.path().join("privacy.md"), "# Privacy\n\nWe keep more data.\n").unwrap();
         let looked = words(&publish(&[&adverse[..], &["--dry-run"]].concat()).await);
         assert!(looked.contains("Version 2 takes no answers any more"), "{looked}");
         let minor = ["--change", "minor", "--effective", "2040-01-31T00:00:00Z", "--dry-run"];

@@ -18,6 +18,7 @@ use super::{DATABASE_PAUSE, Worker};
 use crate::clock::Instant;
 use crate::decision::{Class, Clearance, Facts, Lease, decide};
 use crate::delivery::fate::{self, Past};
+use crate::delivery::retry;
 use crate::delivery::rows::{Beginning, Fate, Proof, Settling};
 use crate::relay::{self, Connection, Outcome};
 use crate::under_way::InHand;
@@ -444,8 +445,7 @@ impl Worker {
         let Parcel { job, message, date, retry_until } = parcel;
         let now = self.app.db.clock().now();
         let past = Past {
-            class: job.held.class,
-            at_least: retry_until.map_or(Duration::ZERO, |until| until.since(date)),
+            window: retry::window(job.held.class, retry_until.map(|until| until.since(date))),
             attempts: u32::try_from(job.held.attempts).unwrap_or(u32::MAX).saturating_add(1),
             elapsed: job.held.dated_at.map_or(Duration::ZERO, |first| now.since(first)),
             jitter: rand::random(),

@@ -60,7 +60,7 @@ struct Which {
 
 /// Notices, the oldest first.
 ///
-/// For admins and auditors.
+/// For admins, operators and auditors.
 #[utoipa::path(get, path = "/notices", tag = "notices", params(Which, Paging), responses(
     (status = 200, description = "A page of notices", body = List<View>),
 ))]
@@ -70,7 +70,7 @@ async fn list_notices(
     Query(which): Query<Which>,
     paging: Paging,
 ) -> Result<Json<List<View>>, Problem> {
-    caller.must_be(&[Role::Auditor])?;
+    caller.must_be(&[Role::Operator, Role::Auditor])?;
     let on = app.db.reads();
     let after = paging.after_key()?;
     let policy = match &which.policy {
@@ -94,7 +94,7 @@ async fn list_notices(
 
 /// How far a notice has come.
 ///
-/// For admins and auditors.
+/// For admins, operators and auditors.
 #[utoipa::path(get, path = "/notices/{id}", tag = "notices",
     params(("id" = NoticeId, Path, description = "The notice")),
     responses(
@@ -106,6 +106,6 @@ async fn get_notice(
     caller: Caller,
     Path(id): Path<NoticeId>,
 ) -> Result<Json<View>, Problem> {
-    let notice = seen(&app, &caller, id, &[Role::Auditor]).await?;
+    let notice = seen(&app, &caller, id, &[Role::Operator, Role::Auditor]).await?;
     Ok(Json(view(app.db.reads(), &app, &notice).await?))
 }

@@ -61,7 +61,8 @@ impl Unreachable {
 
 /// Who could not be told, and why; those who were told another way since are marked.
 ///
-/// Among them those whose message the relay took over and which came back. As JSON in pages, or, with `Accept: text/csv`, all of them as CSV for a letter. For admins and auditors.
+/// Among them those whose message the relay took over and which came back. As JSON in pages, or, with `Accept: text/csv`,
+/// all of them as CSV for a letter. For admins, operators and auditors.
 #[utoipa::path(get, path = "/notices/{id}/unreachable", tag = "notices",
     params(("id" = NoticeId, Path, description = "The notice"), Paging),
     responses(
@@ -77,7 +78,7 @@ pub(super) async fn list_unreachable(
     paging: Paging,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let notice = seen(&app, &caller, id, &[Role::Auditor]).await?;
+    let notice = seen(&app, &caller, id, &[Role::Operator, Role::Auditor]).await?;
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if accept.contains("text/csv") && !accept.contains("application/json") {
         return as_csv(app, notice).await;

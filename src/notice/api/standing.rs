@@ -7,14 +7,17 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::App;
+use crate::brand;
 use crate::clock::Timestamp;
 use crate::id::RecipientId;
 use crate::notice::evidence::hex;
 use crate::notice::rows::{approvals, site};
 use crate::notice::standing::{Because, Offered, Person, Rules, pending, stands};
 use crate::notice::{Decision, State, text};
+use crate::opt_out::rows::explain;
+use crate::opt_out::words::Verdict;
 use crate::policy;
-use crate::policy::rows::Policy;
+use crate::policy::rows::{Policy, Version};
 use crate::recipient::rows::{Recipient, belongs, by_id, joined};
 use crate::web::{Caller, Json, List, Paging, Path, Problem, Role};
 
@@ -42,9 +45,21 @@ struct StandingPolicy {
     flagged: bool,
     /// SHA-256 of its text in the policy's own language, hexadecimal.
     sha256: Option<String>,
-    /// The version that takes effect next.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pending: Option<PendingVersion>,
+    /// Whether the person's data may be put to the uses that versions of the policy brought, in the order of these.
+    uses: Vec<StandingUse>,
+    /// The versions that are published and do not hold yet, by number.
+    pending: Vec<PendingVersion>,
+}
+
+/// What stands for a use of data that a version brought.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+struct StandingUse {
+    /// The version that brought it.
+    version: i64,
+    /// The slug of the topic that stands for it.
+    topic: String,
+    /// Whether it is allowed: nothing refuses it, neither by name nor by a wider refusal, nor does the person's standing.
+    allowed: bool,
 }
 
 /// A version that does not hold yet.
@@ -62,7 +77,8 @@ struct PendingVersion {
 ///
 /// Of the policies of the brands that the person belongs to and the key sees, by slug. Silence is never consent: a version
 /// that needs approval stands for who approved it, accepted it at sign-up or joined under it, and no later version brings
-/// it in. Whether a version stands for who could not be told of it is the policy's `on_untold`.
+/// it in. Whether a version stands for who could not be told of it is what the
+/// policy's `on_untold` was when it was published.
 #[utoipa::path(get, path = "/recipients/{id}/policies", tag = "notices",
     params(("id" = RecipientId, Path, description = "The recipient"), Paging),
     responses(
@@ -104,6 +120,7 @@ async fn of_policy(
 ) -> Result<StandingPolicy, DbErr> {
     let concerns = approvals::concerns(on, policy.id, recipient.id).await?;
     let versions = policy::rows::versions(on, policy.id).await?;
+    let rules = Rules { on_silence: policy.on_silence, on_untold: policy.on_untold };
     let published = versions.iter().filter(|version| version.state == policy::State::Published);
     let offered: Vec<Offered> = published
         .filter_map(|version| {
@@ -116,6 +133,10 @@ async fn of_policy(
             Some(Offered {
                 number: version.number,
                 change: version.change,
+                rules: concern.map_or(rules, |concern| Rules {
+                    on_silence: concern.on_silence,
+                    on_untold: concern.on_untold,
+                }),
                 approval: version.approval,
                 effective_at: concern.map(|concern| concern.effective_at).or(version.holds_from())?,
                 told_at: concern.and_then(told),
@@ -123,13 +144,12 @@ async fn of_policy(
             })
         })
         .collect();
-    let rules = Rules { on_silence: policy.on_silence, on_untold: policy.on_untold };
     let accepted = recipient.policies.get(&policy.slug).and_then(serde_json::Value::as_i64);
     // A version that nobody has seen cannot have been accepted.
     let accepted = accepted.filter(|accepted| offered.iter().any(|version| version.number >= *accepted));
     let joined_at = joined(on, recipient, policy.brand_id).await?.unwrap_or(recipient.created_at);
     let person = Person { joined_at, accepted };
-    let standing = stands(rules, person, &offered, now);
+    let standing = stands(person, &offered, now);
     let version = versions.iter().find(|version| Some(version.number) == standing.version);
     let sha256 = match version {
         Some(version) => {
@@ -147,10 +167,30 @@ async fn of_policy(
         because: standing.because,
         flagged: standing.flagged,
         sha256,
-        pending: pending(&offered, now).map(|next| PendingVersion {
-            version: next.number,
-            effective_at: next.effective_at,
-            answer: next.answer,
-        }),
+        uses: uses(on, recipient, &versions).await?,
+        pending: pending(&offered, now)
+            .map(|next| PendingVersion {
+                version: next.number,
+                effective_at: next.effective_at,
+                answer: next.answer,
+            })
+            .collect(),
     })
+}
+
+/// What stands for the uses that these versions brought.
+async fn uses(
+    on: &impl ConnectionTrait,
+    recipient: &Recipient,
+    versions: &[Version],
+) -> Result<Vec<StandingUse>, DbErr> {
+    let mut uses = Vec::new();
+    for version in versions.iter().filter(|version| version.state == policy::State::Published) {
+        let Some(topic) = version.use_topic_id else { continue };
+        if let Some(topic) = brand::rows::topic_by_id(on, topic).await? {
+            let allowed = explain(on, &recipient.address_hash, &topic).await?.decision == Verdict::Send;
+            uses.push(StandingUse { version: version.number, topic: topic.slug, allowed });
+        }
+    }
+    Ok(uses)
 }

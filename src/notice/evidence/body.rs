@@ -8,7 +8,7 @@ use super::super::{Decision, RoundKind, ToldBy};
 use crate::clock::Timestamp;
 use crate::delivery::State;
 use crate::id::{ApprovalId, DeliveryId, MailingId, RecipientId};
-use crate::policy::{Approval, Change};
+use crate::policy::{Approval, Change, OnSilence, OnUntold};
 
 /// What a version says in one language, by its hash.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -56,6 +56,12 @@ pub struct Published {
     pub effective_at: Timestamp,
     /// By when everyone is to be told.
     pub complete_by: Timestamp,
+    /// What holds for who is asked to approve and does not answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_silence: Option<OnSilence>,
+    /// What holds for who cannot be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_untold: Option<OnUntold>,
     /// Why it may do what the policy's rules forbid.
     pub override_reason: Option<String>,
     /// Who wrote it.

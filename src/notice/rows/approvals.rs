@@ -16,6 +16,7 @@ use crate::id::{ApprovalId, DeliveryId, NoticeId, PolicyId, RecipientId, Version
 use crate::notice::evidence::{Kind, body, hex};
 use crate::notice::question::{Asked, Closed};
 use crate::notice::{Decision, State};
+use crate::policy::{OnSilence, OnUntold};
 
 /// An answer as stored.
 pub type Answer = approval::Model;
@@ -200,6 +201,10 @@ pub struct Concern {
     pub effective_at: Timestamp,
     /// How far its notice has come.
     pub state: State,
+    /// What holds for who does not answer.
+    pub on_silence: OnSilence,
+    /// What holds for who cannot be told.
+    pub on_untold: OnUntold,
     /// When the first message that tells of it was handed over, of those that did not come back.
     pub mailed_at: Option<Timestamp>,
     /// When it was recorded that the person was told by letter or telephone.
@@ -218,7 +223,7 @@ pub async fn concerns(
     recipient: RecipientId,
 ) -> Result<HashMap<VersionId, Concern>, DbErr> {
     let sql = format!(
-        "SELECT n.version_id, n.effective_at, n.state, a.decision, \
+        "SELECT n.version_id, n.effective_at, n.state, n.on_silence, n.on_untold, a.decision, \
         (SELECT MIN(t.told_at) FROM notice_told t WHERE t.notice_id = n.id AND t.recipient_id = $2) AS told_at, \
         (SELECT MIN(d.settled_at) FROM notice_rounds r JOIN deliveries d ON d.mailing_id = r.id AND d.recipient_id = $2 \
          WHERE r.notice_id = n.id AND r.kind IN {TELLING} AND d.state = 'sent' \

@@ -30,8 +30,8 @@ use crate::db::Write;
 use crate::id::{
     ApprovalId, BrandId, ContentId, DeliveryId, MailingId, NoticeId, PolicyId, RecipientId, VersionId,
 };
-use crate::policy;
 use crate::policy::rows::Policy;
+use crate::policy::{self, OnSilence, OnUntold};
 
 pub use change::{Reasons, correct, postpone, withdraw};
 pub use evidence::{
@@ -85,6 +85,10 @@ pub mod notice {
         pub approved: i64,
         /// How many decline, as things stand.
         pub declined: i64,
+        /// What holds for who is asked to approve and does not answer, as the policy said when it was published.
+        pub on_silence: OnSilence,
+        /// What holds for who cannot be told, as the policy said when it was published.
+        pub on_untold: OnUntold,
         /// Who published it.
         pub created_by: String,
         /// When it was published.

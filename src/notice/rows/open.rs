@@ -91,6 +91,8 @@ pub(super) async fn insert(
         late_since: None,
         approved: 0,
         declined: 0,
+        on_silence: policy.on_silence,
+        on_untold: policy.on_untold,
         created_by: actor.to_owned(),
         created_at: now,
         closed_at: None,

@@ -77,8 +77,8 @@ async fn judge(txn: &Write, app: &App, notice: Notice, now: Timestamp) -> Result
     // Whoever looks is a worker, whether or not it has shown itself yet.
     let outlook = Outlook { sending: true, ..outlook(&**txn, app, &notice).await? };
     let projected_end = outlook.projected_end(now);
-    let completed = telling_round(&**txn, notice.id).await?.is_some_and(|round| round.completed_at.is_some());
-    let late = !completed && projected_end.is_none_or(|end| end > notice.complete_by);
+    let completed = telling_round(&**txn, notice.id).await?.and_then(|round| round.completed_at);
+    let late = completed.or(projected_end).is_none_or(|end| end > notice.complete_by);
     if late == notice.late_since.is_some() {
         return Ok(None);
     }

@@ -89,6 +89,12 @@ pub async fn view(on: &impl ConnectionTrait, app: &App, notice: &Notice) -> Resu
         rounds.push(round_view(on, round).await?);
     }
     let outlook = super::outlook(on, app, notice).await?;
+    // Those whom the first walk has not come to yet wait as well.
+    let counts = Told {
+        total: counts.told + outlook.pending + counts.unreachable,
+        pending: outlook.pending,
+        ..counts
+    };
     let projected_end = match completed {
         Some(completed) if outlook.pending == 0 => Some(completed),
         _ => outlook.projected_end(now),

@@ -107,6 +107,26 @@ pub async fn create(
     Ok(made)
 }
 
+/// The newest version of a policy when it is public, or waits for its release, and says just what this draft says: whoever
+/// asks twice for one thing gets it once.
+///
+/// # Errors
+/// The database's own.
+pub async fn twin(txn: &Write, policy: &Policy, draft: &Draft) -> Result<Option<Version>, PolicyError> {
+    let policy = locked(txn, policy.id).await?;
+    let stands = |newest: &Version| matches!(newest.state, State::AwaitingRelease | State::Published);
+    let Some(newest) = newest(txn, policy.id).await?.filter(stands) else { return Ok(None) };
+    let topic = topic_of(txn, &policy, draft).await?.ok().flatten();
+    let approval = approval_of(draft, newest.number == 1).ok();
+    let same = newest.change == draft.change
+        && newest.effective_at == draft.effective_at
+        && newest.use_topic_id == topic
+        && Some(newest.approval) == approval;
+    let mut said = texts_of(&policy, newest.id, draft);
+    said.sort_by(|one, other| one.language.cmp(&other.language));
+    Ok((same && super::texts(&**txn, newest.id).await? == said).then_some(newest))
+}
+
 fn texts_of(policy: &Policy, version_id: VersionId, draft: &Draft) -> Vec<Text> {
     let text = |language: &str, title: &str, summary: &str, body: &str| Text {
         version_id,

@@ -7,6 +7,7 @@ use tidings::brand;
 use tidings::clock::{Deadline, Instant};
 use tidings::decision::{Clearance, Facts, Lease, decide, objections};
 use tidings::delivery::fate::{self, Past};
+use tidings::delivery::retry;
 use tidings::delivery::rows::{self, Ask, Beginning, Claimed, Fate, Lane, Settling, Trail};
 use tidings::id::{DeliveryId, LeaseToken};
 use tidings::opt_out::rows::{Wanted, facts_of};
@@ -576,8 +577,7 @@ impl Sim<'_> {
         let worker = &mut self.workers[w];
         let job = worker.begun.pop_front().unwrap().job;
         let past = Past {
-            at_least: Duration::ZERO,
-            class: job.held.class,
+            window: retry::window(job.held.class, None),
             attempts: u32::try_from(job.held.attempts).unwrap() + 1,
             elapsed: job.held.dated_at.map_or(Duration::ZERO, |first| now.since(first)),
             jitter: 0.5,

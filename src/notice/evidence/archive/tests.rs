@@ -30,6 +30,8 @@ fn files() -> (NoticeId, Files) {
         approval: Approval::None,
         effective_at: at,
         complete_by: at,
+        on_silence: None,
+        on_untold: None,
         override_reason: None,
         written_by: "a".into(),
         published_by: Some("a".into()),

@@ -39,6 +39,8 @@ pub async fn published(
         approval: version.approval,
         effective_at: notice.effective_at,
         complete_by: notice.complete_by,
+        on_silence: Some(notice.on_silence),
+        on_untold: Some(notice.on_untold),
         override_reason: version.override_reason.clone(),
         written_by: version.created_by.clone(),
         published_by: version.published_by.clone(),

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::harness::{Act, Database, Process, SmtpServer, Stage, Tidings, eventually, wait_until};
+use crate::promises::count;
 
 const HOUR: std::time::Duration = std::time::Duration::from_secs(3600);
 
@@ -59,6 +60,69 @@ on_both! {
             (notice["on_time"] == true && notice["counts"]["told"] == 3).then_some(())
         })
         .await;
+        tidings.stop().await;
+    }
+
+    async fn pn2_a_notice_that_was_done_too_late_stays_late(database: Database) {
+        let tidings = Tidings::start(database).await;
+        tidings.ready_to_send().await;
+        tidings.recipients(1).await;
+        tidings.policy(json!({ "lead_time_days": 1 })).await;
+        tidings.smtp.on(Stage::Rcpt, Act::reply(450, "4.2.1 later"));
+        let soon = tidings.clock().now().plus(HOUR * 24 + HOUR / 60).to_string();
+        let notice = tidings.announce("material", json!({ "effective_at": soon })).await;
+        let id = notice["id"].as_str().unwrap().to_owned();
+        let entered = async |action: &str| {
+            let audit = tidings.get("/audit?limit=100").await.ok();
+            audit["items"].as_array().unwrap().iter().any(|entry| entry["action"] == action)
+        };
+        wait_until("an alarm", async || {
+            tidings.advance(HOUR / 120);
+            entered("notice.late").await
+        })
+        .await;
+        tidings.smtp.behave();
+        let told = eventually("a notice that told everyone", async || {
+            tidings.advance(HOUR / 12);
+            let notice = tidings.get(&format!("/notices/{id}")).await.ok();
+            (notice["counts"]["told"] == 1).then_some(notice)
+        })
+        .await;
+        assert_eq!(told["on_time"], false, "{told}");
+        // Two more looks at the clock take nothing back.
+        for _ in 0..2 {
+            let looked = format!("pace WHERE sampled_at > {}", tidings.clock().now().0);
+            wait_until("a look at the clock", async || {
+                tidings.advance(HOUR / 120);
+                count(&tidings, &looked).await == 1
+            })
+            .await;
+        }
+        assert!(!entered("notice.on_time").await);
+        assert_eq!(count(&tidings, "notices WHERE late_since IS NOT NULL").await, 1);
+        tidings.stop().await;
+    }
+
+    async fn pn2_whoever_is_not_reached_in_time_is_listed_before_the_change(database: Database) {
+        let tidings = Tidings::start(database).await;
+        tidings.ready_to_send().await;
+        tidings.recipients(1).await;
+        tidings.policy(json!({ "lead_time_days": 1 })).await;
+        tidings.smtp.on(Stage::Rcpt, Act::reply(450, "4.2.1 later"));
+        // To be told within two days, which are fewer than the five after which other mail is given up.
+        let notice = tidings.announce("material", json!({ "effective_at": tidings.in_days(3) })).await;
+        let path = format!("/notices/{}/unreachable", notice["id"].as_str().unwrap());
+        let listed = async || tidings.get(&path).await.ok()["items"].as_array().unwrap().clone();
+        for times in 1..=3 {
+            let tried = format!("deliveries WHERE class = 'notice' AND attempts >= {times}");
+            wait_until("an attempt", async || count(&tidings, &tried).await == 1).await;
+            if times < 3 {
+                assert_eq!(listed().await, [] as [serde_json::Value; 0]);
+                tidings.advance(HOUR * 24);
+            }
+        }
+        let found = eventually("a list", async || listed().await.into_iter().next()).await;
+        assert_eq!(found["reason"], "deferred_too_long", "{found}");
         tidings.stop().await;
     }
 

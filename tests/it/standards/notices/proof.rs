@@ -67,9 +67,9 @@ on_both! {
             let link = text.split_whitespace().find(|word| word.contains("/a/")).unwrap().to_owned();
             let path = link.split_once("/a/").map(|(_, token)| format!("/a/{token}")).unwrap();
             tidings.anonymous().page(&path).await.is(200);
-            assert!(person(n).await["pending"]["answer"].is_null());
+            assert!(person(n).await["pending"][0]["answer"].is_null());
             tidings.anonymous().submit(&path, &[("decision", decision)]).await.is(200);
-            assert_eq!(person(n).await["pending"]["answer"], decision);
+            assert_eq!(person(n).await["pending"][0]["answer"], decision);
         }
         tidings.advance(DAY * 41);
         for (n, version, because) in [(0, 2, "approved"), (1, 1, "declined"), (2, 1, "silence")] {
