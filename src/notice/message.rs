@@ -39,9 +39,11 @@ pub struct Said<'a> {
     pub reason: Option<&'a str>,
     /// From when it holds.
     pub effective_at: Timestamp,
+    /// From when another change holds that was announced, where this one does not come.
+    pub next: Option<Timestamp>,
     /// SHA-256 of the text in this language, hexadecimal.
     pub sha256: &'a str,
-    /// Where the version stands.
+    /// Where the version stands; of one that does not come, where the text in force does.
     pub url: &'a str,
     /// Where the version before it stands, and what changed between the two.
     pub before: Option<(&'a str, &'a str)>,
@@ -56,15 +58,27 @@ impl Said<'_> {
     pub fn data(&self) -> Json {
         let locale = Locale::of(self.language).unwrap_or_default();
         let date = locale.day(self.effective_at);
-        let values: [(&str, Value<'_>); 3] =
-            [("title", self.title.into()), ("brand", self.brand.into()), ("date", date.as_str().into())];
+        let next = self.next.map(|next| locale.day(next)).unwrap_or_default();
+        let values: [(&str, Value<'_>); 4] = [
+            ("title", self.title.into()),
+            ("brand", self.brand.into()),
+            ("date", date.as_str().into()),
+            ("next", next.as_str().into()),
+        ];
         let words = |key: &str| locale.fill(key, &values);
         let kind = self.kind.as_str();
         let ahead = !matches!(self.kind, RoundKind::Withdrawal | RoundKind::Reminder);
-        let new = if ahead { "notice.new" } else { "notice.current" };
-        let (subject, lead) = keys(self.kind);
+        let (new, fingerprint) = match ahead {
+            true => ("notice.new", "notice.fingerprint"),
+            false => ("notice.current", "notice.fingerprint.current"),
+        };
+        let (why, preferences) = match self.kind {
+            RoundKind::Reminder => ("notice.why.reminder", "notice.preferences.reminder"),
+            _ => ("notice.why", "notice.preferences"),
+        };
+        let (subject, lead) = keys(self.kind, self.next.is_some());
         let mut approval = words("notice.approval.text");
-        if self.kind == RoundKind::Correction {
+        if self.kind == RoundKind::Correction && self.new_use.is_none() {
             approval = format!("{approval} {}", words("notice.approval.again"));
         }
         json!({
@@ -77,7 +91,8 @@ impl Said<'_> {
             "effective_at": self.effective_at.to_string(),
             "effective_date": ahead.then_some(date.as_str()),
             "effective_utc": ahead.then(|| self.effective_at.to_datetime().format("%Y-%m-%d %H:%M UTC").to_string()),
-            "sha256": self.sha256,
+            // What does not come is not what the message links to.
+            "sha256": (self.kind != RoundKind::Withdrawal).then_some(self.sha256),
             "url": self.url,
             "old_url": self.before.map(|(old, _)| old).filter(|_| ahead),
             "changes_url": self.before.map(|(_, changes)| changes).filter(|_| ahead),
@@ -103,19 +118,23 @@ impl Said<'_> {
                 "use_button": words("notice.use.button"),
                 "rights_heading": words("notice.rights"),
                 "contact": words("notice.contact"),
-                "why": words("notice.why"),
-                "preferences": words("notice.preferences"),
+                "why": words(why),
+                "preferences": words(preferences),
+                "fingerprint": words(fingerprint),
             },
         })
     }
 }
 
 /// What a message of this kind is headed by, and begins with.
-fn keys(kind: RoundKind) -> (&'static str, &'static str) {
+fn keys(kind: RoundKind, another_comes: bool) -> (&'static str, &'static str) {
     match kind {
         RoundKind::Change => ("notice.subject.change", "notice.lead.change"),
         RoundKind::Correction => ("notice.subject.correction", "notice.lead.correction"),
         RoundKind::Postponement => ("notice.subject.postponement", "notice.lead.postponement"),
+        RoundKind::Withdrawal if another_comes => {
+            ("notice.subject.withdrawal.next", "notice.lead.withdrawal.next")
+        }
         RoundKind::Withdrawal => ("notice.subject.withdrawal", "notice.lead.withdrawal"),
         RoundKind::ApprovalReminder => ("notice.subject.approval_reminder", "notice.lead.approval_reminder"),
         RoundKind::Reminder => ("notice.subject.reminder", "notice.lead.reminder"),
@@ -138,6 +157,7 @@ mod tests {
             summary: "We share less.",
             reason: None,
             effective_at: Timestamp(1_800_000_000_000_000),
+            next: None,
             sha256: "00",
             url: "https://a.example/policies/privacy/2",
             before: Some((
@@ -170,6 +190,7 @@ mod tests {
     fn what_does_not_come_has_no_date_and_asks_nothing() {
         let data = said(RoundKind::Withdrawal, "en");
         assert!(data["effective_date"].is_null() && data["approval"] == false && data["old_url"].is_null());
+        assert!(data["sha256"].is_null());
         let data = said(RoundKind::Change, "pt");
         assert_eq!(data["effective_date"], "15 January 2027");
         assert_eq!(data["approval"], true);

@@ -97,6 +97,9 @@ pub struct Round {
 pub struct ToldText {
     /// The language tag (RFC 5646).
     pub language: String,
+    /// Whether it is told to those who heard nothing of the rounds before, as a first notice.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub newcomers: bool,
     /// What changes, in plain words; empty where nothing does.
     pub summary: String,
     /// Why people are told again.

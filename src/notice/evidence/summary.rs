@@ -40,6 +40,9 @@ pub struct Words {
     pub at: Timestamp,
     /// The language tag (RFC 5646).
     pub language: String,
+    /// Whether it was told to those who had heard nothing before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub newcomers: bool,
     /// What changes, in plain words; empty where nothing does.
     pub summary: String,
     /// Why people were told again.
@@ -116,6 +119,7 @@ impl Summary {
                     let told = round.told.into_iter().map(|one| Words {
                         at: entry.at,
                         language: one.language,
+                        newcomers: one.newcomers,
                         summary: one.summary,
                         reason: one.reason,
                     });

@@ -186,7 +186,7 @@ pub async fn about(
     delivery: DeliveryId,
 ) -> Result<Option<(NoticeId, String)>, DbErr> {
     let sql = "SELECT r.notice_id, t.language FROM deliveries d JOIN notice_rounds r ON r.id = d.mailing_id \
-               JOIN notice_texts t ON t.content_id = d.content_id WHERE d.id = $1";
+               JOIN notice_texts t ON t.round_id = r.id AND d.content_id IN (t.content_id, t.newcomer_content_id) WHERE d.id = $1";
     let statement = Statement::from_sql_and_values(on.get_database_backend(), sql, [delivery.0.into()]);
     let Some(row) = on.query_one_raw(statement).await? else { return Ok(None) };
     Ok(Some((row.try_get("", "notice_id")?, row.try_get("", "language")?)))

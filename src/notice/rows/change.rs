@@ -214,7 +214,9 @@ async fn stop_rounds(txn: &Write, notice: &Notice) -> Result<(), DbErr> {
             continue;
         }
         for text in super::texts(&**txn, round.id).await? {
-            message::rows::hold(txn, text.content_id).await?;
+            for content in text.contents() {
+                message::rows::hold(txn, content).await?;
+            }
         }
         let mut row = round.into_active_model();
         row.state = ActiveValue::Set(RoundState::Stopping);

@@ -162,6 +162,8 @@ pub mod round_text {
         pub language: String,
         /// What its deliveries point to.
         pub content_id: ContentId,
+        /// What the deliveries of those point to who heard nothing of the rounds before, where that is something else.
+        pub newcomer_content_id: Option<ContentId>,
         /// What changes, in plain words.
         pub summary: String,
         /// Why people are told again, in this language.
@@ -313,6 +315,13 @@ pub async fn rounds(on: &impl ConnectionTrait, notice: NoticeId) -> Result<Vec<R
 /// The database's own.
 pub async fn round_of(on: &impl ConnectionTrait, mailing: MailingId) -> Result<Option<Round>, DbErr> {
     round::Entity::find_by_id(mailing).one(on).await
+}
+
+impl RoundText {
+    /// All that deliveries of the round in this language point to.
+    pub fn contents(&self) -> impl Iterator<Item = ContentId> + use<> {
+        [Some(self.content_id), self.newcomer_content_id].into_iter().flatten()
+    }
 }
 
 /// What a round says, by language.

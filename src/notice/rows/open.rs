@@ -127,31 +127,31 @@ pub(super) async fn begin_round(
         closed_at: None,
     };
     round::Entity::insert(round::ActiveModel::from(made.clone())).exec_without_returning(&**txn).await?;
-    let subject = Subject::load(txn, app, notice, policy, version).await?;
-    let topic = topic_of(&**txn, policy, words.kind).await?;
+    let subject = Subject::load(txn, app, notice, policy, version, words.kind).await?;
     let (mut languages, mut told) = (Vec::new(), Vec::new());
     must_be_fit(txn, app, policy, version, &subject.brand, words.kind).await?;
     for text in policy::rows::texts(&**txn, version.id).await? {
         languages.push(text.language.clone());
         let summary = words.summaries.get(&text.language).unwrap_or(&text.summary);
         let reason = words.reasons.get(&text.language).map(String::as_str).or(words.reason);
-        let content = ContentId::new();
-        let apart = Apart {
-            id: content,
-            brand: policy.brand_id,
-            topic: &topic,
-            source: source(policy, words.kind),
-            data: subject.data(policy, &text, words.kind, reason, summary),
-            retry_until: Some(notice.complete_by),
-        };
-        freeze_apart(txn, &app.db, apart).await.map_err(unusable)?;
-        told.push(as_told(txn, content, &text.language, summary, reason).await?);
+        let piece = Piece { kind: words.kind, newcomers: false, reason, summary };
+        let (content, said) = subject.freeze(txn, app, policy, &text, piece).await?;
+        told.push(said);
+        let mut newcomer_content_id = None;
+        if matches!(words.kind, RoundKind::Correction | RoundKind::Postponement) {
+            // Who heard nothing of what was wrong, or of the former date, is told of the change for the first time.
+            let first = Piece { kind: RoundKind::Change, newcomers: true, reason: None, summary };
+            let (content, said) = subject.freeze(txn, app, policy, &text, first).await?;
+            told.push(said);
+            newcomer_content_id = Some(content);
+        }
         let row = round_text::ActiveModel {
             round_id: Set(made.id),
-            language: Set(text.language),
             content_id: Set(content),
+            newcomer_content_id: Set(newcomer_content_id),
             summary: Set(summary.clone()),
             reason: Set(reason.map(str::to_owned)),
+            language: Set(text.language),
         };
         round_text::Entity::insert(row).exec_without_returning(&**txn).await?;
     }
@@ -173,8 +173,7 @@ async fn as_told(
     txn: &Write,
     content: ContentId,
     language: &str,
-    summary: &str,
-    reason: Option<&str>,
+    piece: Piece<'_>,
 ) -> Result<body::ToldText, DbErr> {
     let frozen = message::rows::load(&**txn, content).await?;
     let frozen = frozen.ok_or_else(|| DbErr::RecordNotFound("what a round says".into()))?;
@@ -182,8 +181,9 @@ async fn as_told(
     let as_json = |error: serde_json::Error| DbErr::Json(error.to_string());
     Ok(body::ToldText {
         language: language.to_owned(),
-        summary: summary.to_owned(),
-        reason: reason.map(str::to_owned),
+        newcomers: piece.newcomers,
+        summary: piece.summary.to_owned(),
+        reason: piece.reason.map(str::to_owned),
         subject_sha256: hash(&frozen.subject),
         html_sha256: hash(&frozen.html),
         text_sha256: hash(&frozen.text),
@@ -226,11 +226,25 @@ fn source(policy: &Policy, kind: RoundKind) -> Source<'_> {
     }
 }
 
+/// What some of the people are told in one language.
+#[derive(Clone, Copy)]
+struct Piece<'a> {
+    kind: RoundKind,
+    /// Whether it is for those who heard nothing of the rounds before.
+    newcomers: bool,
+    reason: Option<&'a str>,
+    summary: &'a str,
+}
+
 /// What all languages of a round share.
 struct Subject {
     brand: Brand,
+    topic: Topic,
     version: Version,
     effective_at: Timestamp,
+    retry_until: Timestamp,
+    /// When another change takes effect that was announced, where this one is called off.
+    next: Option<Timestamp>,
     before: Option<Version>,
     new_use: Option<Topic>,
     base: String,
@@ -243,6 +257,7 @@ impl Subject {
         notice: &Notice,
         policy: &Policy,
         version: &Version,
+        kind: RoundKind,
     ) -> Result<Self, DbErr> {
         let brand = brand::rows::by_id(&**txn, policy.brand_id).await?;
         let brand = brand.ok_or_else(|| DbErr::RecordNotFound("the brand of a policy".into()))?;
@@ -250,7 +265,14 @@ impl Subject {
             Some(topic) => brand::rows::topic_by_id(&**txn, topic).await?,
             None => None,
         };
+        let next = match kind {
+            RoundKind::Withdrawal => next(txn, app, policy, version).await?,
+            _ => None,
+        };
         Ok(Self {
+            topic: topic_of(&**txn, policy, kind).await?,
+            retry_until: notice.complete_by,
+            next,
             base: format!("{}/policies/{}", brand.base(&app.settings.base_url), policy.slug),
             before: policy::rows::before(&**txn, version).await?,
             version: version.clone(),
@@ -260,17 +282,37 @@ impl Subject {
         })
     }
 
-    fn data(
+    /// Freezes what is told in the language of a text; gives also what there is to prove of it.
+    async fn freeze(
         &self,
+        txn: &Write,
+        app: &App,
         policy: &Policy,
         text: &Text,
-        kind: RoundKind,
-        reason: Option<&str>,
-        summary: &str,
-    ) -> Json {
+        piece: Piece<'_>,
+    ) -> Result<(ContentId, body::ToldText), NoticeError> {
+        let id = ContentId::new();
+        let apart = Apart {
+            id,
+            brand: policy.brand_id,
+            topic: &self.topic,
+            source: source(policy, piece.kind),
+            data: self.data(policy, text, piece),
+            retry_until: Some(self.retry_until),
+        };
+        freeze_apart(txn, &app.db, apart).await.map_err(unusable)?;
+        Ok((id, as_told(txn, id, &text.language, piece).await?))
+    }
+
+    fn data(&self, policy: &Policy, text: &Text, piece: Piece<'_>) -> Json {
+        let Piece { kind, reason, summary, .. } = piece;
         let language =
             if text.language == policy.language { String::new() } else { format!("?lang={}", text.language) };
-        let url = format!("{}/{}{language}", self.base, self.version.number);
+        let url = match kind {
+            // What is called off is no text to read as the one in force.
+            RoundKind::Withdrawal => format!("{}{language}", self.base),
+            _ => format!("{}/{}{language}", self.base, self.version.number),
+        };
         let changes = format!("{}/{}/changes{language}", self.base, self.version.number);
         let old = self.before.as_ref().map(|before| format!("{}/{}{language}", self.base, before.number));
         Said {
@@ -283,6 +325,7 @@ impl Subject {
             summary,
             reason,
             effective_at: self.effective_at,
+            next: self.next,
             sha256: &text.hash(),
             url: &url,
             before: old.as_deref().map(|old| (old, changes.as_str())),
@@ -291,4 +334,21 @@ impl Subject {
         }
         .data()
     }
+}
+
+/// When the next change takes effect that was announced, beside this version.
+async fn next(
+    txn: &Write,
+    app: &App,
+    policy: &Policy,
+    version: &Version,
+) -> Result<Option<Timestamp>, DbErr> {
+    let now = app.db.read_clock(&**txn).await?;
+    let others = policy::rows::versions(&**txn, policy.id).await?.into_iter();
+    let ahead = others
+        .filter(|other| other.id != version.id && other.state == policy::State::Published)
+        .filter(|other| other.change.makes_a_notice())
+        .filter_map(|other| other.holds_from())
+        .filter(|from| *from > now);
+    Ok(ahead.min())
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sea_orm::entity::prelude::*;
 use sea_orm::{ActiveValue, ConnectionTrait, FromQueryResult, IntoActiveModel, QueryOrder, Statement, Value};
 
-use super::{Notice, counts, evidence, newest, notice, telling_round, texts};
+use super::{Notice, RoundText, counts, evidence, newest, notice, telling_round, texts};
 use crate::app::App;
 use crate::clock::{Timestamp, micros};
 use crate::config::Limited;
@@ -167,15 +167,15 @@ pub async fn outlook(on: &impl ConnectionTrait, app: &App, notice: &Notice) -> R
             accepted: (&policy.slug, version.number, newest(on, &policy).await?),
             span: Span::Ids(round.walk_after, None),
             joined_before: None,
+            bound_by: None,
         };
         pending += count_accounts(on, &accounts).await?;
     }
     let outlook = outlook_for(on, app, pending).await?;
     let mut last_due = None;
-    for text in texts(on, round.id).await? {
+    for content in texts(on, round.id).await?.iter().flat_map(RoundText::contents) {
         let sql = "SELECT MAX(due_at) AS due FROM queue WHERE content_id = $1";
-        let statement =
-            Statement::from_sql_and_values(on.get_database_backend(), sql, [text.content_id.0.into()]);
+        let statement = Statement::from_sql_and_values(on.get_database_backend(), sql, [content.0.into()]);
         let row = on.query_one_raw(statement).await?;
         let due: Option<i64> = row.map_or(Ok(None), |row| row.try_get("", "due"))?;
         last_due = last_due.max(due.map(Timestamp));

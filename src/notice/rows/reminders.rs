@@ -1,4 +1,5 @@
-//! Reminders of what is in force, every so many months, to all who have not refused them.
+//! Reminders of what is in force, every so many months, to all who have not refused them and for whom it holds: who did not
+//! agree to a text that needs it is not reminded of it.
 
 use std::collections::BTreeMap;
 

@@ -9,7 +9,7 @@ use sea_orm::{ActiveValue, ConnectionTrait, DbBackend, IntoActiveModel, QueryOrd
 
 use super::open::{Words, begin_round};
 use super::walk::{Telling, anybody_changed};
-use super::{Notice, Round, evidence, notice, round, rounds, said, texts};
+use super::{Notice, Round, RoundText, evidence, notice, round, rounds, said, texts};
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::db::{Db, Write};
@@ -91,8 +91,8 @@ async fn has_work(on: &impl ConnectionTrait, notice: &Notice, now: Timestamp) ->
 
 /// Whether nothing of a round is queued or being sent.
 async fn is_settled(on: &impl ConnectionTrait, round: &Round) -> Result<bool, DbErr> {
-    for text in texts(on, round.id).await? {
-        if !delivery::rows::is_settled(on, text.content_id).await? {
+    for content in texts(on, round.id).await?.iter().flat_map(RoundText::contents) {
+        if !delivery::rows::is_settled(on, content).await? {
             return Ok(false);
         }
     }
@@ -162,7 +162,9 @@ async fn step_round(
     }
     let earlier = |other: &&Round| other.number < round.number && other.kind.tells_of_the_change();
     let told_all = all.iter().filter(earlier).all(|other| other.state == RoundState::Closed);
-    if round.kind == RoundKind::Withdrawal && !told_all {
+    let asks_who_heard =
+        matches!(round.kind, RoundKind::Withdrawal | RoundKind::Correction | RoundKind::Postponement);
+    if asks_who_heard && !told_all {
         // Who was told is known once nobody is being told any more.
         return Ok(Work::None);
     }
@@ -174,6 +176,10 @@ async fn step_round(
         rounds: all.to_vec(),
         texts: texts(&**txn, round.id).await?,
         newest: super::newest(&**txn, policy).await?,
+        agreed: match round.kind {
+            RoundKind::Reminder => agreed(&**txn, policy, version, now).await?,
+            _ => None,
+        },
     };
     if round.state == RoundState::Walking {
         return walk(txn, app, &telling, now).await;
@@ -187,6 +193,22 @@ async fn step_round(
         work = Work::Done;
     }
     Ok(work)
+}
+
+/// The newest version up to this one that holds for nobody who neither agreed to it nor joined under it; no later one
+/// brings it in.
+async fn agreed(
+    on: &impl ConnectionTrait,
+    policy: &Policy,
+    version: &Version,
+    now: Timestamp,
+) -> Result<Option<Version>, DbErr> {
+    let holds = |one: &Version| one.holds_from().is_some_and(|from| from <= now);
+    let published = |one: &Version| one.state == policy::State::Published && one.number <= version.number;
+    let all = policy::rows::versions(on, policy.id).await?.into_iter();
+    // Nobody was asked about the first one.
+    let later = all.filter(|one| published(one) && holds(one)).skip(1);
+    Ok(later.filter(|one| one.approval == Approval::Required).last())
 }
 
 /// Looks at the next people by id.
@@ -268,8 +290,8 @@ async fn take_effect(txn: &Write, app: &App, notice: Notice, all: &[Round]) -> R
 /// Cancels what waits, and closes once nothing is under way any more.
 async fn stop(txn: &Write, app: &App, round: &Round, now: Timestamp) -> Result<Work, DbErr> {
     let mut cancelled = 0;
-    for text in texts(&**txn, round.id).await? {
-        cancelled += delivery::rows::cancel_some(txn, &app.db, text.content_id, CANCEL_STEP).await?;
+    for content in texts(&**txn, round.id).await?.iter().flat_map(RoundText::contents) {
+        cancelled += delivery::rows::cancel_some(txn, &app.db, content, CANCEL_STEP).await?;
     }
     if cancelled > 0 {
         return Ok(Work::Done);

@@ -5,7 +5,7 @@ use sea_orm::{ConnectionTrait, DbErr, PaginatorTrait, Statement};
 use serde::Serialize;
 
 use super::pace::outlook_for;
-use super::{Notice, Round, newest, telling_round, texts, told};
+use super::{Notice, Round, RoundText, newest, telling_round, texts, told};
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::delivery;
@@ -60,11 +60,11 @@ impl Answers {
 /// The database's own.
 pub async fn counts_of_round(on: &impl ConnectionTrait, round: &Round) -> Result<(Counts, u64), DbErr> {
     let (mut all, mut gone) = (Counts::default(), 0);
-    for text in texts(on, round.id).await? {
-        let one = delivery::rows::counts(on, text.content_id).await?;
+    for content in texts(on, round.id).await?.iter().flat_map(RoundText::contents) {
+        let one = delivery::rows::counts(on, content).await?;
         all = all.plus(one);
         if one.suppressed > 0 {
-            let by = delivery::rows::suppressed_by(on, text.content_id).await?;
+            let by = delivery::rows::suppressed_by(on, content).await?;
             gone += ["deactivated", "erased"].iter().filter_map(|reason| by.get(*reason)).sum::<u64>();
         }
     }
@@ -137,6 +137,7 @@ pub async fn forecast(
         accepted: (&policy.slug, version.number, newest(on, policy).await?),
         span: Span::Ids(None, None),
         joined_before: None,
+        bound_by: None,
     };
     let people = count_accounts(on, &accounts).await?;
     let outlook = outlook_for(on, app, people).await?;

@@ -24,6 +24,24 @@ pub(super) struct Telling {
     pub(super) texts: Vec<RoundText>,
     /// The number of the policy's newest version.
     pub(super) newest: i64,
+    /// Of a reminder, the version that people had to agree to for the text to hold for them.
+    pub(super) agreed: Option<Version>,
+}
+
+/// For whom of a span a content is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Everyone,
+    /// Those who were told of the change by an earlier round.
+    Heard,
+    /// Those who were not.
+    Newcomers,
+    /// Those of the first who have not answered.
+    Unanswered,
+    /// Those who agreed.
+    Agreed,
+    /// Those for whom the text holds though they were never asked.
+    Unasked,
 }
 
 impl Telling {
@@ -34,10 +52,12 @@ impl Telling {
         let mut made = 0;
         for text in &self.texts {
             let told = Told { tag: &text.language, default: &self.policy.language, all: &tags };
-            let Selection { sql, values } = self.accounts(span).selection(backend, Some(told));
-            let (sql, values) = self.narrowed(sql, values);
-            let stream = self.stream(txn, text).await?;
-            made += delivery::rows::enqueue_selected(txn, &app.db, &stream, &sql, values).await?;
+            for (content, part) in self.parts(text) {
+                let Selection { sql, values } = self.accounts(span, part).selection(backend, Some(told));
+                let (sql, values) = self.narrowed(part, sql, values);
+                let stream = self.stream(txn, content).await?;
+                made += delivery::rows::enqueue_selected(txn, &app.db, &stream, &sql, values).await?;
+            }
         }
         Ok(made)
     }
@@ -57,17 +77,31 @@ impl Telling {
         let values = [self.round.id.0.into(), after.0.into(), upto.0.into()];
         let closed = Closed::find_by_statement(Statement::from_sql_and_values(app.db.backend(), sql, values));
         let closed = closed.all(&**txn).await?;
-        for text in &self.texts {
-            let of_text = closed.iter().filter(|one| one.content_id == text.content_id);
-            let ids: Vec<DeliveryId> = of_text.map(|one| one.id).collect();
-            let mailing = Mailing { id: self.round.id, content: text.content_id, lane: Lane::ServiceSide };
+        for content in self.texts.iter().flat_map(RoundText::contents) {
+            let of_it = closed.iter().filter(|one| one.content_id == content);
+            let ids: Vec<DeliveryId> = of_it.map(|one| one.id).collect();
+            let mailing = Mailing { id: self.round.id, content, lane: Lane::ServiceSide };
             delivery::rows::reopen_suppressed(txn, &app.db, mailing, &ids, "deactivated").await?;
         }
         Ok(closed.len() as u64)
     }
 
+    /// What is told in a language, and to whom.
+    fn parts(&self, text: &RoundText) -> Vec<(ContentId, Part)> {
+        let content = text.content_id;
+        match (self.round.kind, text.newcomer_content_id) {
+            (_, Some(first)) => vec![(content, Part::Heard), (first, Part::Newcomers)],
+            (RoundKind::Withdrawal, _) => vec![(content, Part::Heard)],
+            (RoundKind::ApprovalReminder, _) => vec![(content, Part::Unanswered)],
+            (RoundKind::Reminder, _) if self.agreed.is_some() => {
+                vec![(content, Part::Agreed), (content, Part::Unasked)]
+            }
+            _ => vec![(content, Part::Everyone)],
+        }
+    }
+
     /// Everyone of the brand who is to hear of the version, of this span.
-    fn accounts(&self, span: Span) -> Accounts<'_> {
+    fn accounts(&self, span: Span, part: Part) -> Accounts<'_> {
         // Of what holds already, or does not come, those are told too who accepted it.
         let accepted = match self.round.kind {
             RoundKind::Reminder | RoundKind::Withdrawal => self.newest + 1,
@@ -80,47 +114,62 @@ impl Telling {
             accepted: (&self.policy.slug, accepted, self.newest),
             span,
             joined_before,
+            bound_by: self.agreed.as_ref().filter(|_| part == Part::Unasked).map(|agreed| {
+                // What is published holds from some moment.
+                (agreed.number, agreed.holds_from().unwrap_or(Timestamp(i64::MAX)))
+            }),
         }
     }
 
-    /// Of these people those whom the round is for: of a change, all; of its withdrawal, whoever was told of it; of a
-    /// missing answer, whoever was told and has not answered.
-    fn narrowed(&self, sql: String, mut values: Vec<Value>) -> (String, Vec<Value>) {
-        let mut conditions = Vec::new();
-        if matches!(self.round.kind, RoundKind::Withdrawal | RoundKind::ApprovalReminder) {
-            let earlier: Vec<String> = self
-                .rounds
-                .iter()
-                .filter(|round| round.kind.tells_of_the_change() && round.number < self.round.number)
-                .map(|round| {
-                    values.push(round.id.0.into());
-                    format!("${}", values.len())
-                })
-                .collect();
-            conditions.push(format!(
-                "EXISTS (SELECT 1 FROM deliveries d WHERE d.mailing_id IN ({}) AND d.recipient_id = people.id \
-                 AND d.state IN ('sent', 'unknown') \
-                 AND NOT EXISTS (SELECT 1 FROM bounces b WHERE b.delivery_id = d.id))",
-                earlier.join(", ")
-            ));
-        }
-        if self.round.kind == RoundKind::ApprovalReminder {
-            values.push(self.version.id.0.into());
-            conditions.push(format!(
-                "NOT EXISTS (SELECT 1 FROM approvals_standing a WHERE a.version_id = ${} AND a.recipient_id = people.id)",
-                values.len()
-            ));
-        }
-        if conditions.is_empty() {
-            return (sql, values);
-        }
-        (format!("SELECT id, address_hash FROM ({sql}) AS people WHERE {}", conditions.join(" AND ")), values)
+    /// Of these people those whom this part of the round is for.
+    fn narrowed(&self, part: Part, sql: String, mut values: Vec<Value>) -> (String, Vec<Value>) {
+        let mut bind = |value: Value| {
+            values.push(value);
+            format!("${}", values.len())
+        };
+        let standing = |version: String, more: &str| {
+            format!(
+                "EXISTS (SELECT 1 FROM approvals_standing a \
+                 WHERE a.version_id = {version} AND a.recipient_id = people.id{more})"
+            )
+        };
+        let agreed = self.agreed.as_ref().map_or(self.version.id, |agreed| agreed.id);
+        let condition = match part {
+            Part::Everyone => return (sql, values),
+            Part::Heard => self.heard(&mut bind),
+            Part::Newcomers => format!("NOT {}", self.heard(&mut bind)),
+            Part::Unanswered => {
+                let heard = self.heard(&mut bind);
+                format!("{heard} AND NOT {}", standing(bind(self.version.id.0.into()), ""))
+            }
+            Part::Agreed => standing(bind(agreed.0.into()), " AND a.decision = 'approve'"),
+            Part::Unasked => {
+                format!("NOT {}", standing(bind(agreed.0.into()), " AND a.decision = 'decline'"))
+            }
+        };
+        (format!("SELECT id, address_hash FROM ({sql}) AS people WHERE {condition}"), values)
     }
 
-    async fn stream(&self, txn: &Write, text: &RoundText) -> Result<Stream, DbErr> {
+    /// Whether somebody was told of the change by an earlier round, as SQL.
+    fn heard(&self, bind: &mut impl FnMut(Value) -> String) -> String {
+        let earlier = |round: &&Round| round.kind.tells_of_the_change() && round.number < self.round.number;
+        let earlier: Vec<String> =
+            self.rounds.iter().filter(earlier).map(|round| bind(round.id.0.into())).collect();
+        if earlier.is_empty() {
+            return "FALSE".to_owned();
+        }
+        format!(
+            "EXISTS (SELECT 1 FROM deliveries d WHERE d.mailing_id IN ({}) AND d.recipient_id = people.id \
+             AND d.state IN ('sent', 'unknown') \
+             AND NOT EXISTS (SELECT 1 FROM bounces b WHERE b.delivery_id = d.id))",
+            earlier.join(", ")
+        )
+    }
+
+    async fn stream(&self, txn: &Write, content: ContentId) -> Result<Stream, DbErr> {
         let topic = topic_of(&**txn, &self.policy, self.round.kind).await?;
         Ok(Stream {
-            content: text.content_id,
+            content,
             mailing: Some(self.round.id),
             brand: self.policy.brand_id,
             topic: topic.id,

@@ -43,6 +43,9 @@ pub struct Accounts<'a> {
     pub span: Span,
     /// Those who joined the brand before this moment.
     pub joined_before: Option<Timestamp>,
+    /// Those for whom the version of this number, which holds since this moment, holds though they were not asked about it:
+    /// they accepted it, or one after it, or joined the brand when it held already.
+    pub bound_by: Option<(i64, Timestamp)>,
 }
 
 impl Accounts<'_> {
@@ -68,11 +71,14 @@ impl Accounts<'_> {
         conditions.push("(r.every_brand OR b.belongs)".to_owned());
         conditions.push(asked.not_accepted(self.accepted));
         if let Some(before) = self.joined_before {
-            let before = asked.bind(before.0);
-            conditions.push(format!(
-                "(r.every_brand AND COALESCE(r.every_brand_since, r.created_at) < {before} \
-                 OR b.belongs AND COALESCE(b.joined_at, r.created_at) < {before})"
-            ));
+            conditions.push(asked.joined_before(before));
+        }
+        if let Some((number, since)) = self.bound_by {
+            let (policy, _, newest) = self.accepted;
+            let not_accepted = asked.not_accepted((policy, number, newest));
+            // Whoever is known to have accepted an earlier version only was here before, whenever they were stored.
+            let (none, before) = (asked.not_accepted((policy, 1, newest)), asked.joined_before(since));
+            conditions.push(format!("(NOT {not_accepted} OR {none} AND NOT {before})"));
         }
         if let Some(told) = told {
             conditions.push(asked.told(told));
@@ -157,6 +163,14 @@ impl Asked {
         format!("${}", self.values.len())
     }
 
+    fn joined_before(&mut self, moment: Timestamp) -> String {
+        let before = self.bind(moment.0);
+        format!(
+            "COALESCE(r.every_brand AND COALESCE(r.every_brand_since, r.created_at) < {before} \
+             OR b.belongs AND COALESCE(b.joined_at, r.created_at) < {before}, FALSE)"
+        )
+    }
+
     fn not_accepted(&mut self, (policy, version, newest): (&str, i64, i64)) -> String {
         let (version, newest) = (self.bind(version), self.bind(newest));
         if self.postgres {
@@ -214,6 +228,7 @@ mod tests {
             accepted: ("privacy", 2, 2),
             span: Span::Ids(None, None),
             joined_before: None,
+            bound_by: None,
         };
         let of = |tag| {
             let told = Told { tag, default: "en", all: &all };

@@ -120,7 +120,10 @@ impl<'a> Telling<'a> {
         Ok(Self {
             round,
             version: version.number,
-            languages: said.into_iter().map(|text| (text.content_id, text.language)).collect(),
+            languages: said
+                .iter()
+                .flat_map(|text| text.contents().map(|content| (content, text.language.clone())))
+                .collect(),
             hashes: written.into_iter().map(|text| (text.language, hex(&text.sha256))).collect(),
         })
     }

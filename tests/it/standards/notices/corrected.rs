@@ -8,7 +8,9 @@ use tidings::id::NoticeId;
 use tidings::notice::rows;
 
 use crate::approvals::link;
-use crate::harness::{Database, LINK_KEYS, Tidings, run_in, said};
+use crate::harness::{Database, LINK_KEYS, Tidings, eventually, run_in, said};
+
+const DAY: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
 
 const WRONG: &str = "From now on we keep your name too.";
 const RIGHT: &str = "From now on we keep your name and your telephone number.";
@@ -67,6 +69,18 @@ fn exported(tidings: &Tidings, id: &str, name: &str) -> String {
     let mut text = String::new();
     file.read_to_string(&mut text).unwrap();
     text
+}
+
+/// Somebody joins, to whom the first message says nothing of what others were told before.
+async fn first_word(tidings: &Tidings, email: &str) {
+    tidings.recipient(email).await;
+    let mail = tidings.smtp.wait_for_message_to(email).await;
+    let (parsed, text) = (mail.parsed(), mail.parsed().body_text(0).unwrap().into_owned());
+    assert!(parsed.subject().unwrap().starts_with("Privacy policy of ACME changes on "), "{text}");
+    for words in ["We told you", "A slip.", "More time.", "announced", "that no longer counts"] {
+        assert!(!text.contains(words), "{words}: {text}");
+    }
+    assert!(text.contains(RIGHT), "{text}");
 }
 
 on_both! {
@@ -146,9 +160,10 @@ on_both! {
         assert_eq!((&after["summary"], &after["sha256"]), (&before["summary"], &before["sha256"]), "{after}");
 
         let told = entries(&tidings, &id, "round").await;
-        let languages = |round: &Value| round["told"].as_array().unwrap().iter().map(|one| one["language"].clone()).collect::<Vec<_>>();
-        assert_eq!(languages(&told[1]), ["de", "en"], "{told:?}");
-        let (first, second) = (&told[0]["told"][1], &told[1]["told"][1]);
+        let languages: Vec<(&str, bool)> = told[1]["told"].as_array().unwrap().iter()
+            .map(|one| (one["language"].as_str().unwrap(), one["newcomers"] == true)).collect();
+        assert_eq!(languages, [("de", false), ("de", true), ("en", false), ("en", true)], "{told:?}");
+        let (first, second) = (&told[0]["told"][1], &told[1]["told"][2]);
         assert_eq!((&first["summary"], &first["reason"]), (&json!(WRONG), &Value::Null), "{first}");
         assert_eq!((&second["summary"], &second["reason"]), (&json!(RIGHT), &json!("We forgot the telephone number.")));
         assert_eq!(first["html_sha256"], second["html_sha256"]);
@@ -194,6 +209,106 @@ on_both! {
         let page = exported(&tidings, &id, "summary.html");
         assert!(page.contains("1 approve and 1 decline"), "{page}");
         assert!(page.contains("approvals given before that count no longer: 1"), "{page}");
+        tidings.stop().await;
+    }
+
+    async fn pn10_who_heard_nothing_before_is_told_of_the_change_itself(database: Database) {
+        let tidings = Tidings::start(database).await;
+        tidings.ready_to_send().await;
+        tidings.recipients(2).await;
+        tidings.policy(json!({})).await;
+        let id = tidings.announce("adverse", json!({})).await["id"].as_str().unwrap().to_owned();
+        rounds_told(&tidings, &id, 1).await;
+        tidings.post(&format!("/notices/{id}/correct"), json!({ "summary": RIGHT, "reason": "A slip." })).await.ok();
+        rounds_told(&tidings, &id, 2).await;
+        first_word(&tidings, "late@people.example.com").await;
+        let later = json!({ "effective_at": tidings.in_days(60), "reason": "More time." });
+        tidings.post(&format!("/notices/{id}/postpone"), later).await.ok();
+        rounds_told(&tidings, &id, 3).await;
+        first_word(&tidings, "later@people.example.com").await;
+        for (email, begins) in [
+            ("p0@people.example.com", &["Privacy policy of", "Correction: ", "Later than announced: "][..]),
+            ("late@people.example.com", &["Privacy policy of", "Later than announced: "]),
+        ] {
+            let subjects: Vec<String> = tidings.smtp.messages_to(email).iter()
+                .map(|mail| mail.parsed().subject().unwrap().to_owned()).collect();
+            assert_eq!(subjects.len(), begins.len(), "{subjects:?}");
+            assert!(subjects.iter().zip(begins).all(|(subject, begins)| subject.starts_with(begins)), "{subjects:?}");
+        }
+        let all = json!({ "total": 4, "told": 4, "pending": 0, "unreachable": 0 });
+        let done = tidings.notice_when("told all", &id, |notice| notice["counts"] == all).await;
+        assert_eq!(done["rounds"][2]["counts"]["sent"], 4, "{done}");
+        // Their link asks them as everybody's does, and the proof knows their language.
+        let path = link(&tidings, "later@people.example.com", 1).await;
+        assert!(tidings.page(&path).await.is(200).text.contains("I agree"));
+        let lines = eventually("evidence of all", async || {
+            let said = entries(&tidings, &id, "delivery").await;
+            (said.len() == 2 + 3 + 4).then_some(said)
+        })
+        .await;
+        assert!(lines.iter().all(|line| line["language"] == "en"), "{lines:?}");
+        tidings.post(&format!("/notices/{id}/withdraw"), json!({ "reason": "Not at all." })).await.ok();
+        tidings.notice_when("is closed", &id, |notice| notice["closed_at"].is_string()).await;
+        assert_eq!(tidings.smtp.messages_to("later@people.example.com").len(), 2);
+        tidings.stop().await;
+    }
+
+    async fn pn10_what_is_called_off_leads_to_the_text_in_force_and_names_the_change_that_comes(database: Database) {
+        let tidings = Tidings::start(database).await;
+        tidings.ready_to_send().await;
+        tidings.recipients(1).await;
+        tidings.policy(json!({})).await;
+        let mut notices = Vec::new();
+        for day in [40, 50] {
+            let notice = tidings.announce("material", json!({ "effective_at": tidings.in_days(day) })).await;
+            notices.push(notice["id"].as_str().unwrap().to_owned());
+            rounds_told(&tidings, &notices[notices.len() - 1], 1).await;
+        }
+        for (id, subject, words) in [
+            (&notices[0], "Called off: a change to Privacy policy of ACME", "The one we announced for"),
+            (&notices[1], "Called off: Privacy policy of ACME does not change", "The current text continues to apply."),
+        ] {
+            let known = tidings.smtp.messages_to("p0@people.example.com").len();
+            tidings.post(&format!("/notices/{id}/withdraw"), json!({ "reason": "r" })).await.ok();
+            let told = eventually("a withdrawal", async || {
+                tidings.smtp.messages_to("p0@people.example.com").into_iter().nth(known)
+            })
+            .await;
+            let text = told.parsed().body_text(0).unwrap().into_owned();
+            assert_eq!(told.parsed().subject(), Some(subject));
+            assert!(text.contains(words) && !text.contains("SHA-256"), "{text}");
+            assert!(text.lines().any(|line| line.trim_end().ends_with("/policies/privacy")), "{text}");
+            assert!(!text.contains("/policies/privacy/"), "{text}");
+        }
+        tidings.stop().await;
+    }
+
+    async fn pn11_people_are_reminded_of_a_text_that_holds_for_them_alone(database: Database) {
+        let tidings = Tidings::start(database).await;
+        tidings.ready_to_send().await;
+        tidings.recipients(3).await;
+        tidings.policy(json!({ "reminder_months": 6 })).await;
+        let knows = json!({ "email": "knows@people.example.com", "policies": { "privacy": 2 } });
+        tidings.post("/recipients", knows).await.is(201);
+        let id = tidings.announce("adverse", json!({})).await["id"].as_str().unwrap().to_owned();
+        rounds_told(&tidings, &id, 1).await;
+        for (email, decision) in [("p0@people.example.com", "approve"), ("p1@people.example.com", "decline")] {
+            tidings.submit(&link(&tidings, email, 1).await, &[("decision", decision)]).await.is(200);
+        }
+        tidings.advance(DAY * 41);
+        tidings.notice_when("is in effect", &id, |notice| notice["state"] == "in_effect").await;
+        tidings.recipient("new@people.example.com").await;
+        tidings.advance(DAY * 150);
+        tidings.advance(DAY * 40);
+        let done = rounds_told(&tidings, &id, 2).await;
+        assert_eq!((&done["rounds"][1]["kind"], &done["rounds"][1]["counts"]["sent"]), (&json!("reminder"), &json!(3)), "{done}");
+        for (name, letters) in [("p0", 2), ("p1", 1), ("p2", 1), ("knows", 1), ("new", 1)] {
+            let email = format!("{name}@people.example.com");
+            assert_eq!(tidings.smtp.messages_to(&email).len(), letters, "{name}");
+        }
+        let text = tidings.smtp.messages_to("new@people.example.com")[0].parsed().body_text(0).unwrap().into_owned();
+        assert!(text.contains("Stop these reminders: ") && text.contains("Fingerprint (SHA-256) of this text"), "{text}");
+        assert!(!text.contains("Choose which other mail"), "{text}");
         tidings.stop().await;
     }
 }

@@ -114,7 +114,9 @@ on_both! {
         for n in 0..5 {
             let told = subjects(&tidings, &format!("p{n}@people.example.com"));
             assert_eq!(told.len(), if n == 0 { 2 } else { 1 }, "{told:?}");
-            assert!(told.last().unwrap().starts_with("Correction: "), "{told:?}");
+            // Who heard nothing of what was wrong is told of no correction.
+            let begins = if n == 0 { "Correction: " } else { "Privacy policy of ACME changes on " };
+            assert!(told.last().unwrap().starts_with(begins), "{told:?}");
         }
         tidings.stop().await;
     }
@@ -137,8 +139,9 @@ on_both! {
         let done = completed(&tidings, &id, 2).await;
         assert_eq!(done["rounds"][0]["counts"]["cancelled"], 5, "{done}");
         assert_eq!(done["counts"]["told"], 5, "{done}");
+        // Nobody had heard of the first date.
         let told = subjects(&tidings, "p1@people.example.com");
-        assert!(told.len() == 1 && told[0].starts_with("Later than announced: "), "{told:?}");
+        assert!(told.len() == 1 && told[0].starts_with("Privacy policy of ACME changes on "), "{told:?}");
         tidings.advance(DAY * 41);
         let still = tidings.get(&format!("/notices/{id}")).await.ok();
         assert_eq!(still["state"], "running", "{still}");

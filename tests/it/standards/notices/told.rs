@@ -230,8 +230,9 @@ on_both! {
         assert_eq!(mail.header("Auto-Submitted").as_deref(), Some("auto-generated"));
         let parsed = mail.parsed();
         let date = tidings.in_days(40)[..10].to_owned();
+        let version = tidings.get("/policies/privacy/versions/2").await.ok();
         for body in [parsed.body_text(0).unwrap(), parsed.body_html(0).unwrap()] {
-            for words in ["we keep your name too", &date, "/policies/privacy/2", "/policies/privacy/1", "/policies/privacy/2/changes",
+            for words in [version["sha256"].as_str().unwrap(), "we keep your name too", &date, "/policies/privacy/2", "/policies/privacy/1", "/policies/privacy/2/changes",
                 "You can object", "1 Main Street", "+1 555 0100", "/a/", "/u/"] {
                 assert!(body.contains(words), "{words}: {body}");
             }
