@@ -15,6 +15,7 @@ mod m0007_joined;
 mod m0008_bounces;
 mod m0009_message_ids;
 mod m0010_corrections;
+mod m0011_evidence;
 mod m0012_notice_rules;
 
 /// The ordered list of migrations.
@@ -34,6 +35,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0008_bounces::Migration),
             Box::new(m0009_message_ids::Migration),
             Box::new(m0010_corrections::Migration),
+            Box::new(m0011_evidence::Migration),
             Box::new(m0012_notice_rules::Migration),
         ]
     }

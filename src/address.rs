@@ -246,6 +246,11 @@ impl AddressKey {
         AddressHash(self.mac(b"address\0", folded.as_bytes()))
     }
 
+    /// A key for the seals on the heads of evidence, which tells nothing of this one.
+    pub fn sealing_key(&self) -> Vec<u8> {
+        self.mac(b"seal\0", b"")
+    }
+
     /// A value that tells whether this is the right key and nothing else.
     pub fn check_value(&self) -> Vec<u8> {
         self.mac(b"check\0", b"")

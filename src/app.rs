@@ -129,6 +129,7 @@ impl App {
         address_key: AddressKey,
         dkim_keys: DkimKeys,
     ) -> Self {
+        db.seal_with(address_key.sealing_key());
         Self(Arc::new(Shared {
             db,
             settings,

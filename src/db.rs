@@ -9,8 +9,8 @@
 
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use sea_orm::sea_query::{Expr, SimpleExpr};
@@ -93,6 +93,7 @@ pub struct Db {
     news: Arc<Notify>,
     clock: Clock,
     sqlite_file: Option<PathBuf>,
+    seal: Arc<OnceLock<Vec<u8>>>,
 }
 
 /// Who is told of the text of every statement, without its values: for tests that look at plans.
@@ -198,7 +199,26 @@ impl Db {
             (pool, opt_outs.map_err(|error| DbSetupError::Open(in_words(&error)))?)
         };
         let writer = sqlite.then(|| Arc::new(Semaphore::new(1)));
-        Ok(Self { pool, opt_out_pool, writer, news: Arc::default(), clock, sqlite_file })
+        Ok(Self {
+            pool,
+            opt_out_pool,
+            writer,
+            news: Arc::default(),
+            clock,
+            sqlite_file,
+            seal: Arc::default(),
+        })
+    }
+
+    /// Keeps a key by which the program seals what it writes, so that whoever writes here without the program is found out.
+    /// The first one stays.
+    pub fn seal_with(&self, key: Vec<u8>) {
+        let _ = self.seal.set(key);
+    }
+
+    /// The key that seals, once there is one.
+    pub fn sealing_key(&self) -> Option<&[u8]> {
+        self.seal.get().map(Vec::as_slice)
     }
 
     /// Told when there may be something to do: see [`Write::tell`].

@@ -5,6 +5,7 @@ use std::io::{BufReader, BufWriter, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use sea_orm::DbErr;
 use serde_json::{Value, json};
 
 use super::{CliError, Context, actor};
@@ -19,14 +20,12 @@ use crate::message;
 use crate::notice::evidence::archive::{About, CHAIN, Manifest, README, Writer, text_file, verify};
 use crate::notice::evidence::body::Published;
 use crate::notice::evidence::summary::{Summary, page};
-use crate::notice::evidence::{Head, hex};
-use crate::notice::rows::{self, Notice, Reading};
+use crate::notice::evidence::{Entry, Head, hex};
+use crate::notice::rows::{self, Notice, Read, Reading, Untold};
 use crate::policy;
 
 /// Who the sample message is for: nobody.
 const SAMPLE: &str = "somebody@example.invalid";
-/// Notices looked at in one go.
-const PIECE: u64 = 100;
 
 /// Exports and verifies the proof of who was told what
 #[derive(Debug, Args)]
@@ -130,21 +129,30 @@ impl Chain {
     async fn read(app: &App, notice: NoticeId) -> Result<Self, CliError> {
         let mut lines = BufWriter::new(tempfile::tempfile()?);
         let mut counts = Summary::default();
-        let mut reading = Reading::new(notice);
+        let on = app.db.reads();
+        let mut reading = Reading::new(on, notice).await?;
         let mut octets = 0;
-        while let Some(piece) = reading.piece(app.db.reads()).await? {
+        let mut keep = |piece: &[Entry]| -> std::io::Result<()> {
             for entry in piece {
-                counts.take(&entry);
+                counts.take(entry);
                 let line = entry.to_line();
                 octets += line.len() as u64 + 1;
                 writeln!(lines, "{line}")?;
             }
+            Ok(())
+        };
+        while let Some(piece) = reading.piece(on).await? {
+            keep(&piece)?;
         }
-        let (head, published) = reading.finish().map_err(|broken| {
-            CliError::Failed(format!(
-                "the evidence of notice {notice} breaks: {broken}; nothing was exported"
-            ))
-        })?;
+        let kept = |piece: &[Entry]| keep(piece).map_err(|error| DbErr::Custom(error.to_string()));
+        let Read { head, published, unfit } =
+            reading.finish(on, kept).await?.map_err(|found| broken(notice, &rows::Unfit::Chain(found)))?;
+        if let Some(unfit) = unfit.first() {
+            return Err(broken(notice, unfit));
+        }
+        if !rows::sealed(&app.db, notice).await? {
+            return Err(broken(notice, &rows::Unfit::Seal));
+        }
         let published = published.ok_or_else(|| {
             CliError::Failed(format!("the evidence of notice {notice} does not say what was published"))
         })?;
@@ -186,9 +194,6 @@ async fn write(app: &App, notice: &Notice, chain: Chain, output: &Path) -> Resul
 /// The texts that the chain speaks of, by file.
 async fn texts(app: &App, notice: &Notice, published: &Published) -> Result<Vec<(String, String)>, CliError> {
     let on = app.db.reads();
-    if let Err(unfit) = rows::verify_texts(on, notice.id, published).await? {
-        return Err(broken(notice.id, &unfit));
-    }
     let mut found = Vec::new();
     for version in std::iter::once(&published.version).chain(&published.before) {
         let Some(stored) = policy::rows::version(on, notice.policy_id, version.number).await? else {
@@ -294,35 +299,47 @@ async fn verify_all(context: &Context, as_json: bool) -> Result<(), CliError> {
     let app = context.app().await?;
     let on = app.db.reads();
     let (mut results, mut first, mut after) = (Vec::new(), None, None);
-    loop {
-        let notices = rows::list(on, None, None, after, PIECE).await?;
-        let Some(last) = notices.last() else { break };
-        after = Some(last.id);
-        for notice in notices {
-            let id = notice.id;
-            let (words, result) = match rows::verify(on, id).await? {
-                Ok(head) => {
-                    let hash = hex(&head.hash);
-                    let words =
-                        format!("Whole: {} entries of notice {id}. The last one's hash is {hash}.", head.seq);
-                    (words, json!({ "notice": id, "whole": true, "head": { "seq": head.seq, "hash": hash } }))
-                }
-                Err(unfit) => {
-                    let words = format!("Broken: notice {id}: {unfit}.");
-                    first.get_or_insert_with(|| broken(id, &unfit));
-                    (words, json!({ "notice": id, "whole": false, "because": unfit.to_string() }))
-                }
-            };
-            if as_json {
-                results.push(result);
-            } else {
-                context.out.line(words);
-            }
+    while let Some(id) = rows::known_notices(on, after).await? {
+        after = Some(id);
+        let (head, mut unfit) = match rows::examine(on, id).await? {
+            Ok(read) => (Some(read.head), read.unfit),
+            Err(broken) => (None, vec![rows::Unfit::Chain(broken)]),
+        };
+        if !rows::sealed(&app.db, id).await? {
+            unfit.push(rows::Unfit::Seal);
+        }
+        let head = head.map(|head| (head.seq, hex(&head.hash)));
+        let shown = head.as_ref().map(|(seq, hash)| json!({ "seq": seq, "hash": hash }));
+        let mut result = json!({ "notice": id, "whole": unfit.is_empty(), "head": shown });
+        if let Some(one) = unfit.first() {
+            first.get_or_insert_with(|| broken(id, one));
+            result["because"] = json!(one.to_string());
+            result["all"] = unfit.iter().map(ToString::to_string).collect();
+        }
+        results.push(result);
+        if as_json {
+            continue;
+        }
+        for one in &unfit {
+            context.out.line(format!("Broken: notice {id}: {one}."));
+        }
+        if let (Some((seq, hash)), true) = (head, unfit.is_empty()) {
+            context.out.line(format!("Whole: {seq} entries of notice {id}. The last one's hash is {hash}."));
         }
     }
+    let untold = rows::untold(on).await?;
+    for Untold { policy, number, .. } in &untold {
+        let words = format!("version {number} of {policy:?} was published, and its notice is missing");
+        if !as_json {
+            context.out.line(format!("Broken: {words}."));
+        }
+        first.get_or_insert_with(|| CliError::Failed(words));
+    }
     if as_json {
-        context.out.json(&json!({ "whole": first.is_none(), "notices": results }));
-    } else if after.is_none() {
+        let untold: Vec<_> =
+            untold.iter().map(|one| json!({ "policy": one.policy, "version": one.number })).collect();
+        context.out.json(&json!({ "whole": first.is_none(), "notices": results, "missing": untold }));
+    } else if after.is_none() && untold.is_empty() {
         context.out.line("There is no notice yet.");
     }
     first.map_or(Ok(()), Err)

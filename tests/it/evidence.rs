@@ -20,7 +20,7 @@ use tidings::web::Role;
 use crate::harness::{Act, Database, LINK_KEYS, Stage, Tidings, eventually, run_in, said, tools, wait_until};
 use crate::policies::{policy, version, with};
 
-const PEOPLE: usize = 9;
+pub(crate) const PEOPLE: usize = 9;
 
 fn hex(octets: &[u8]) -> String {
     octets.iter().map(|octet| format!("{octet:02x}")).collect()
@@ -58,7 +58,7 @@ pub(crate) async fn told_to_all(tidings: &Tidings) -> String {
 
 /// An adverse change of `privacy`, told to nine people of whom one reads German, one is deferred first and one is refused,
 /// by a relay that repeats addresses; gives the notice once all of it is in evidence.
-async fn told(tidings: &Tidings) -> String {
+pub(crate) async fn told(tidings: &Tidings) -> String {
     tidings.brand("acme").await;
     tidings.recipients(PEOPLE - 1).await;
     let german = json!({ "email": "grete@people.example.com", "name": "Grete", "locale": "de-DE" });
@@ -81,7 +81,7 @@ async fn told(tidings: &Tidings) -> String {
 }
 
 /// Waits until this many people are in evidence; gives a line each.
-async fn evidence_of(tidings: &Tidings, notice: &str, people: usize) -> Vec<Value> {
+pub(crate) async fn evidence_of(tidings: &Tidings, notice: &str, people: usize) -> Vec<Value> {
     eventually("people in evidence", async || {
         let answer = tidings.get(&format!("/notices/{notice}/evidence")).await;
         assert_eq!(answer.is(200).header("content-type"), "application/x-ndjson");
@@ -99,12 +99,12 @@ fn of_person<'a>(tidings: &Tidings, lines: &'a [Value], email: &str) -> &'a Valu
 }
 
 /// What the program says on the database, as the command line gives it.
-fn command(tidings: &Tidings, folder: &Path, arguments: &[&str]) -> std::process::Output {
+pub(crate) fn command(tidings: &Tidings, folder: &Path, arguments: &[&str]) -> std::process::Output {
     let url = tidings.database.url();
     run_in(folder, arguments, &[("TIDINGS_DATABASE_URL", &url), ("TIDINGS_LINK_KEYS", LINK_KEYS)])
 }
 
-async fn run_sql(tidings: &Tidings, statements: &[&str]) {
+pub(crate) async fn run_sql(tidings: &Tidings, statements: &[&str]) {
     let txn = tidings.app().db.begin().await.unwrap();
     for sql in statements {
         txn.execute_unprepared(sql).await.unwrap_or_else(|error| panic!("{error}: {sql}"));
@@ -364,7 +364,7 @@ on_both! {
 }
 
 /// The link in a text under which people answer.
-fn approval_link(words: &str) -> String {
+pub(crate) fn approval_link(words: &str) -> String {
     let at = words.find("/a/").unwrap_or_else(|| panic!("no link to answer:\n{words}"));
     let token: String = words[at..].chars().take_while(|c| !c.is_whitespace()).collect();
     token

@@ -26,6 +26,7 @@ mod crowd;
 mod demo;
 mod described;
 mod evidence;
+mod evidence_tables;
 mod fence;
 mod html_mail;
 mod import;

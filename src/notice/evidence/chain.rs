@@ -4,11 +4,16 @@
 //! The hash of an entry is SHA-256 over its fields as an export writes them, each as a netstring (its length in octets, a
 //! colon, the octets, a comma): the tag `tidings evidence 1`, `notice`, `seq`, `at`, `kind`, `person` (`-` where there is
 //! none), `body`, `previous`. The first entry follows 32 octets of zero. A head, kept apart, names the last entry, so that
-//! one that is removed from the end is missed. Whoever could change every row and the head could make a new chain: the
-//! head's hash, written down elsewhere, tells that too.
+//! one that is removed from the end is missed. In the database a head is sealed with a key derived from the address key, so
+//! that nobody cuts off the end of a chain and names an earlier entry as the last one.
+//!
+//! Whoever has the whole database and that key (which the database holds unless `TIDINGS_ADDRESS_KEY` is set) can compute
+//! everything anew, and whoever has a copy of the database can put an older state back whole. Against both there is the
+//! head's hash, written down elsewhere: `tidings evidence verify` prints it, and every export holds it.
 
 use std::fmt;
 
+use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -134,6 +139,13 @@ impl Head {
     /// Before the first entry.
     pub fn start() -> Self {
         Self { seq: 0, hash: NOTHING.to_vec() }
+    }
+
+    /// What only who has the key can put on it.
+    pub fn seal(&self, notice: NoticeId, key: &[u8]) -> Option<Vec<u8>> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(key).ok()?;
+        mac.update(format!("tidings evidence head 1,{notice},{},{}", self.seq, hex(&self.hash)).as_bytes());
+        Some(mac.finalize().into_bytes().to_vec())
     }
 
     /// The entry that follows, and the head that it becomes.

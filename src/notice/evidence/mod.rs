@@ -9,10 +9,12 @@ pub mod body;
 pub mod chain;
 mod hex;
 mod person;
+mod story;
 pub mod summary;
 mod words;
 
 pub use chain::{Break, Entry, Fault, Head, Verifier};
 pub use hex::{hex, unhex};
 pub use person::Line;
+pub use story::{About, Story};
 pub use words::Kind;

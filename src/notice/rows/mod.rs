@@ -35,8 +35,8 @@ use crate::policy::{self, OnSilence, OnUntold};
 
 pub use change::{Reasons, correct, postpone, withdraw};
 pub use evidence::{
-    NewEntry, RECORDED_AT_ONCE, Reading, Unfit, append, append_many, by_person, due, entries, head,
-    published, record_deliveries, verify, verify_texts,
+    NewEntry, RECORDED_AT_ONCE, Read, Reading, Unfit, Untold, append, append_many, by_person, due, entries,
+    examine, head, notices as known_notices, published, record_deliveries, sealed, untold, verify,
 };
 pub use open::open;
 pub use pace::{Beat, keep_pace, outlook};

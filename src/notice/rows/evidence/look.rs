@@ -3,59 +3,72 @@
 use std::fmt;
 
 use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, Statement, Value};
-use sha2::{Digest, Sha256};
 
+use super::agree::Agreement;
 use super::{Row, entries, head};
 use crate::id::NoticeId;
-use crate::notice::evidence::body::{Published, Version};
-use crate::notice::evidence::{Break, Entry, Head, Kind, Verifier, hex};
-use crate::notice::rows::find;
-use crate::policy;
+use crate::notice::evidence::body::Published;
+use crate::notice::evidence::{Break, Entry, Head, Verifier};
 
 /// Entries read at once.
 const PIECE: u64 = 1_000;
+/// How often the end of a chain is waited for that grows meanwhile.
+const LOOKS: usize = 20;
 
 /// What does not fit in a notice's evidence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unfit {
     /// The chain.
     Chain(Break),
-    /// A text is not the one that was recorded.
-    Text {
-        /// Of which version.
-        version: i64,
-        /// In which language.
-        language: String,
-    },
+    /// The head was written by somebody else.
+    Seal,
+    /// A table says otherwise than the chain.
+    Table(String),
 }
 
 impl fmt::Display for Unfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Chain(broken) => broken.fmt(f),
-            Self::Text { version, language } => {
-                write!(f, "the text of version {version} in {language:?} is not the one that was recorded")
-            }
+            Self::Seal => f.write_str(
+                "the seal on its head is missing or wrong: entries may have been cut off from its end",
+            ),
+            Self::Table(how) => how.fmt(f),
         }
     }
 }
 
-/// A chain that is read from end to end, piece by piece, and verified on the way.
+/// A chain that is read from end to end, piece by piece, verified on the way and compared with the tables.
 #[derive(Debug)]
 pub struct Reading {
     notice: NoticeId,
     after: i64,
     again: bool,
     verifier: Verifier,
-    published: Option<Published>,
+    agreement: Agreement,
     head: Option<Head>,
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub struct Read {
+    /// The chain's head.
+    pub head: Head,
+    /// What its first entry says was published.
+    pub published: Option<Published>,
+    /// What disagrees with it, up to 100 times.
+    pub unfit: Vec<Unfit>,
 }
 
 impl Reading {
     /// From the first entry of this notice on.
-    pub fn new(notice: NoticeId) -> Self {
+    ///
+    /// # Errors
+    /// The database's own.
+    pub async fn new(on: &impl ConnectionTrait, notice: NoticeId) -> Result<Self, DbErr> {
+        let agreement = Agreement::new(on, notice).await?;
         let verifier = Verifier::default();
-        Self { notice, after: i64::MIN, again: false, verifier, published: None, head: None }
+        Ok(Self { notice, after: i64::MIN, again: false, verifier, agreement, head: None })
     }
 
     /// The next entries; none when all were read, those included that were appended meanwhile.
@@ -68,11 +81,12 @@ impl Reading {
             if let Some(last) = found.last() {
                 self.after = last.seq;
                 self.again = false;
+                let mut whole = true;
                 for entry in &found {
-                    if self.published.is_none() && entry.kind == Kind::Published.as_str() {
-                        self.published = serde_json::from_str(&entry.body).ok();
-                    }
-                    self.verifier.push(entry.clone());
+                    whole = self.verifier.push(entry.clone());
+                }
+                if whole {
+                    self.agreement.take(on, &found).await?;
                 }
                 return Ok(Some(found));
             }
@@ -85,68 +99,56 @@ impl Reading {
         }
     }
 
-    /// Says whether the chain is whole: its head, and what its first entry says was published.
+    /// Says whether the chain is whole, and what disagrees with it. Every piece that is still appended meanwhile goes to
+    /// `more`.
     ///
     /// # Errors
-    /// Where it breaks.
-    pub fn finish(self) -> Result<(Head, Option<Published>), Break> {
-        let head = self.verifier.finish(self.head.as_ref())?;
-        Ok((head, self.published))
+    /// The database's own; where the chain breaks is the answer.
+    pub async fn finish(
+        mut self,
+        on: &impl ConnectionTrait,
+        mut more: impl FnMut(&[Entry]) -> Result<(), DbErr>,
+    ) -> Result<Result<Read, Break>, DbErr> {
+        let mut whole = Vec::new();
+        for _ in 0..LOOKS {
+            let count = self.verifier.count();
+            whole = self.agreement.whole(on).await?;
+            while let Some(piece) = self.piece(on).await? {
+                more(&piece)?;
+            }
+            if whole.is_empty() || self.verifier.count() == count {
+                break;
+            }
+        }
+        let head = match self.verifier.finish(self.head.as_ref()) {
+            Ok(head) => head,
+            Err(broken) => return Ok(Err(broken)),
+        };
+        let (unfit, story) = self.agreement.finish(on, whole).await?;
+        let unfit = unfit.into_iter().map(Unfit::Table).collect();
+        Ok(Ok(Read { head, published: story.published, unfit }))
     }
 }
 
-/// Whether the evidence of a notice is whole, and the texts are those that it speaks of. Gives the head.
+/// Whether the evidence of a notice is whole, and the tables say what it says. Gives the head, and what disagrees with it.
 ///
 /// # Errors
-/// The database's own; what does not fit is the answer.
-pub async fn verify(on: &impl ConnectionTrait, notice: NoticeId) -> Result<Result<Head, Unfit>, DbErr> {
-    let mut reading = Reading::new(notice);
+/// The database's own; where the chain breaks is the answer.
+pub async fn examine(on: &impl ConnectionTrait, notice: NoticeId) -> Result<Result<Read, Break>, DbErr> {
+    let mut reading = Reading::new(on, notice).await?;
     while reading.piece(on).await?.is_some() {}
-    let (head, published) = match reading.finish() {
-        Ok(found) => found,
-        Err(broken) => return Ok(Err(Unfit::Chain(broken))),
-    };
-    let Some(published) = published else { return Ok(Ok(head)) };
-    Ok(verify_texts(on, notice, &published).await?.map(|()| head))
+    reading.finish(on, |_| Ok(())).await
 }
 
-/// Whether the texts of a notice's version, and of the one before it, are those that its evidence speaks of.
+/// Whether the evidence of a notice is whole, and the tables say what it says. Gives the head.
 ///
 /// # Errors
-/// The database's own; what does not fit is the answer.
-pub async fn verify_texts(
-    on: &impl ConnectionTrait,
-    notice: NoticeId,
-    published: &Published,
-) -> Result<Result<(), Unfit>, DbErr> {
-    for version in std::iter::once(&published.version).chain(&published.before) {
-        if let Err(language) = texts_fit(on, notice, version).await? {
-            return Ok(Err(Unfit::Text { version: version.number, language }));
-        }
-    }
-    Ok(Ok(()))
-}
-
-/// Whether the texts of a version are those recorded; otherwise the language of the first that is not.
-async fn texts_fit(
-    on: &impl ConnectionTrait,
-    notice: NoticeId,
-    recorded: &Version,
-) -> Result<Result<(), String>, DbErr> {
-    let texts = match find(on, notice).await? {
-        Some(notice) => match policy::rows::version(on, notice.policy_id, recorded.number).await? {
-            Some(version) => policy::rows::texts(on, version.id).await?,
-            None => Vec::new(),
-        },
-        None => Vec::new(),
-    };
-    for text in &recorded.texts {
-        let stored = texts.iter().find(|stored| stored.language == text.language);
-        if stored.is_none_or(|stored| hex(&Sha256::digest(&stored.body_markdown)) != text.sha256) {
-            return Ok(Err(text.language.clone()));
-        }
-    }
-    Ok(Ok(()))
+/// The database's own; the first thing that does not fit is the answer.
+pub async fn verify(on: &impl ConnectionTrait, notice: NoticeId) -> Result<Result<Head, Unfit>, DbErr> {
+    Ok(match examine(on, notice).await? {
+        Err(broken) => Err(Unfit::Chain(broken)),
+        Ok(Read { head, unfit, .. }) => unfit.into_iter().next().map_or(Ok(head), Err),
+    })
 }
 
 /// Up to `limit` entries about people, by person and in their order, from the one after `after` on.

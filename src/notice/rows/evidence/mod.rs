@@ -2,8 +2,9 @@
 //!
 //! Whoever appends holds the notice's head locked until the transaction ends, and before it a share of the notice's own
 //! lock, which whoever changes the notice holds alone: append last in a transaction, after every other lock, and commit
-//! soon. An append that does not follow the head fails, and nothing mends a chain.
+//! soon. An append that does not follow the head fails, and nothing mends a chain. Each seals the head that it leaves.
 
+mod agree;
 mod due;
 mod look;
 mod published;
@@ -17,9 +18,10 @@ use crate::db::{Db, Kind as Column, List, Write};
 use crate::id::NoticeId;
 use crate::notice::evidence::{Entry, Head, Kind};
 
+pub use agree::{Untold, notices, untold};
 pub(super) use due::is_due;
 pub use due::{RECORDED_AT_ONCE, due, record_deliveries};
-pub use look::{Reading, Unfit, by_person, verify, verify_texts};
+pub use look::{Read, Reading, Unfit, by_person, examine, verify};
 pub use published::published;
 
 /// What is to be appended.
@@ -97,8 +99,9 @@ pub async fn append_many(txn: &Write, db: &Db, notice: NoticeId, new: Vec<NewEnt
          SELECT $1, l.seq, $2, l.kind, l.person, l.body, l.previous, l.hash FROM {relation} WHERE TRUE ORDER BY l.seq"
     );
     txn.execute_raw(Statement::from_sql_and_values(db.backend(), sql, values)).await?;
-    let sql = "UPDATE evidence_heads SET seq = $2, hash = $3 WHERE notice_id = $1";
-    let values = [notice.0.into(), head.seq.into(), head.hash.into()];
+    let seal = db.sealing_key().and_then(|key| head.seal(notice, key));
+    let sql = "UPDATE evidence_heads SET seq = $2, hash = $3, seal = $4 WHERE notice_id = $1";
+    let values: [Value; 4] = [notice.0.into(), head.seq.into(), head.hash.into(), seal.into()];
     txn.execute_raw(Statement::from_sql_and_values(db.backend(), sql, values)).await?;
     Ok(())
 }
@@ -190,4 +193,17 @@ pub async fn head(on: &impl ConnectionTrait, notice: NoticeId) -> Result<Option<
     let statement = Statement::from_sql_and_values(on.get_database_backend(), sql, [notice.0.into()]);
     let Some(row) = on.query_one_raw(statement).await? else { return Ok(None) };
     Ok(Some(Head { seq: row.try_get("", "seq")?, hash: row.try_get("", "hash")? }))
+}
+
+/// Whether the head of a notice's chain is as the program left it. A chain without a head is none of its business.
+///
+/// # Errors
+/// The database's own.
+pub async fn sealed(db: &Db, notice: NoticeId) -> Result<bool, DbErr> {
+    let sql = "SELECT seq, hash, seal FROM evidence_heads WHERE notice_id = $1";
+    let statement = Statement::from_sql_and_values(db.backend(), sql, [notice.0.into()]);
+    let Some(row) = db.reads().query_one_raw(statement).await? else { return Ok(true) };
+    let head = Head { seq: row.try_get("", "seq")?, hash: row.try_get("", "hash")? };
+    let seal: Option<Vec<u8>> = row.try_get("", "seal")?;
+    Ok(seal.is_some() && seal == db.sealing_key().and_then(|key| head.seal(notice, key)))
 }
