@@ -187,6 +187,12 @@ impl Outline {
         self.now()
     }
 
+    /// How deep a heading written at this level stands, 1 where none is above it.
+    fn depth(&mut self, level: HeadingLevel) -> u8 {
+        self.enter(level);
+        u8::try_from(self.0.len()).unwrap_or(u8::MAX)
+    }
+
     fn now(&self) -> HeadingLevel {
         HeadingLevel::try_from(self.0.len() + 1).unwrap_or(HeadingLevel::H6)
     }
@@ -195,10 +201,23 @@ impl Outline {
 /// A piece of a text that is read as one: a paragraph, an entry of a list, a row of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Block {
-    /// Whether it is a heading.
-    pub(super) heading: bool,
+    /// What it is besides words.
+    pub(super) kind: BlockKind,
     /// Its words on one line; a link is followed by where it leads.
     pub(super) text: String,
+}
+
+/// What a block is besides its words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BlockKind {
+    /// A paragraph, an entry of a list, a line of code.
+    Words,
+    /// A heading, and how deep: 1 where no other heading is above it.
+    Heading(u8),
+    /// The row of a table that names its columns.
+    TableHead,
+    /// Another row of a table.
+    TableRow,
 }
 
 /// What the text says, without how it looks: what is compared with another version.
@@ -207,7 +226,7 @@ pub(super) fn blocks(markdown: &str) -> Vec<Block> {
     for event in parsed(markdown) {
         reader.read(event);
     }
-    reader.end(false);
+    reader.end(BlockKind::Words);
     reader.blocks
 }
 
@@ -217,6 +236,7 @@ const BULLET: &str = "• ";
 struct Reader<'m> {
     blocks: Vec<Block>,
     text: String,
+    outline: Outline,
     in_code: bool,
     /// The next number of each ordered list around; none for the others.
     lists: Vec<Option<u64>>,
@@ -235,23 +255,26 @@ impl<'m> Reader<'m> {
                     self.text.push_str(&format!(" ({url})"));
                 }
             }
-            Event::End(TagEnd::Heading(_)) => self.end(true),
+            Event::End(TagEnd::Heading(level)) => {
+                let depth = self.outline.depth(level);
+                self.end(BlockKind::Heading(depth));
+            }
+            Event::End(TagEnd::TableHead) => self.end(BlockKind::TableHead),
+            Event::End(TagEnd::TableRow) => self.end(BlockKind::TableRow),
             Event::End(TagEnd::CodeBlock) => {
                 self.in_code = false;
-                self.end(false);
+                self.end(BlockKind::Words);
             }
             Event::End(TagEnd::List(_)) => {
-                self.end(false);
+                self.end(BlockKind::Words);
                 self.lists.pop();
             }
-            Event::End(
-                TagEnd::Paragraph | TagEnd::Item | TagEnd::TableHead | TagEnd::TableRow | TagEnd::HtmlBlock,
-            ) => self.end(false),
+            Event::End(TagEnd::Paragraph | TagEnd::Item | TagEnd::HtmlBlock) => self.end(BlockKind::Words),
             Event::End(_) => {}
             Event::Text(words) if self.in_code => {
                 for line in words.lines() {
                     self.text.push_str(line);
-                    self.end(false);
+                    self.end(BlockKind::Words);
                 }
             }
             Event::Text(words)
@@ -264,7 +287,7 @@ impl<'m> Reader<'m> {
             Event::SoftBreak | Event::HardBreak => self.text.push(' '),
             Event::Rule => {
                 self.text.push('—');
-                self.end(false);
+                self.end(BlockKind::Words);
             }
             Event::TaskListMarker(_) => {}
         }
@@ -276,11 +299,11 @@ impl<'m> Reader<'m> {
                 self.links.push((dest_url, self.text.len()));
             }
             Tag::List(first) => {
-                self.end(false);
+                self.end(BlockKind::Words);
                 self.lists.push(first);
             }
             Tag::Item => {
-                self.end(false);
+                self.end(BlockKind::Words);
                 match self.lists.last_mut() {
                     Some(Some(number)) => {
                         self.text = format!("{number}. ");
@@ -291,20 +314,22 @@ impl<'m> Reader<'m> {
             }
             Tag::TableCell if !self.text.is_empty() => self.text.push_str(" | "),
             Tag::CodeBlock(_) => {
-                self.end(false);
+                self.end(BlockKind::Words);
                 self.in_code = true;
             }
-            Tag::Heading { .. } | Tag::HtmlBlock | Tag::TableHead | Tag::TableRow => self.end(false),
+            Tag::Heading { .. } | Tag::HtmlBlock | Tag::TableHead | Tag::TableRow => {
+                self.end(BlockKind::Words)
+            }
             _ => {}
         }
     }
 
     /// Ends a block, if there is one.
-    fn end(&mut self, heading: bool) {
+    fn end(&mut self, kind: BlockKind) {
         let text = self.text.split_whitespace().collect::<Vec<_>>().join(" ");
         self.text.clear();
         if !text.is_empty() {
-            self.blocks.push(Block { heading, text });
+            self.blocks.push(Block { kind, text });
         }
     }
 }
@@ -432,7 +457,16 @@ mod tests {
         );
         assert_eq!(words("| a | b |\n|---|---|\n| 1 | 2 |"), ["a | b", "1 | 2"]);
         assert_eq!(words("```\nx = 1\ny = 2\n```"), ["x = 1", "y = 2"]);
-        assert!(blocks("# Privacy")[0].heading);
+        let kinds: Vec<BlockKind> =
+            blocks("# A\n\n### B\n\nWords.\n\n## C\n\n| a | b |\n|---|---|\n| 1 | 2 |\n")
+                .iter()
+                .map(|block| block.kind)
+                .collect();
+        let (first, second) = (BlockKind::Heading(1), BlockKind::Heading(2));
+        assert_eq!(
+            kinds,
+            [first, second, BlockKind::Words, second, BlockKind::TableHead, BlockKind::TableRow]
+        );
         assert_eq!(words("a\n\n***\n\nb"), ["a", "—", "b"]);
     }
 

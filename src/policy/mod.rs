@@ -13,6 +13,7 @@ pub mod rows;
 mod words;
 
 pub use draft::{Calendar, Draft, Flaw, PolicyError, Translation, language_tag};
+pub use reader::{direction, name as language_name};
 pub use words::{Approval, Change, OnSilence, OnUntold, State};
 
 /// The path of a policy's page below the base URL of its brand; as [`version_path`] for one version.

@@ -30,10 +30,11 @@ pub fn router() -> Router<App> {
         .route("/policies/{policy}/{n}/changes", get(changed))
 }
 
-/// In which language, where the address says so.
+/// In which language and compared with which version, where the address says so.
 #[derive(Deserialize)]
 struct Asked {
     lang: Option<String>,
+    from: Option<String>,
 }
 
 /// Which page of a policy.
@@ -41,7 +42,20 @@ struct Asked {
 enum Which {
     Current,
     Version(i64),
-    Changes(i64),
+    /// What changed with a version: against this one, or against the one before it.
+    Changes(i64, Option<i64>),
+}
+
+impl Which {
+    /// The page of what changed between two versions, the later one first, or with the later one.
+    fn changes(number: &str, from: Option<&str>) -> Option<Self> {
+        let number: i64 = number.parse().ok()?;
+        let Some(from) = from.filter(|from| !from.is_empty()) else {
+            return Some(Self::Changes(number, None));
+        };
+        let from: i64 = from.parse().ok()?;
+        (from != number).then_some(Self::Changes(number.max(from), Some(number.min(from))))
+    }
 }
 
 async fn current(
@@ -68,7 +82,8 @@ async fn changed(
     asked: Query<Asked>,
     headers: HeaderMap,
 ) -> Response {
-    serve(&app, &slug, number.parse().ok().map(Which::Changes), asked.0.lang, &headers).await
+    let which = Which::changes(&number, asked.0.from.as_deref());
+    serve(&app, &slug, which, asked.0.lang, &headers).await
 }
 
 async fn serve(
@@ -95,7 +110,7 @@ async fn serve(
         Ok(Some(shown)) => {
             let data = shown.data().await;
             let Shown { look, choice, text, .. } = &shown;
-            let template = if matches!(shown.which, Which::Changes(_)) { "changes" } else { "policy" };
+            let template = if matches!(shown.which, Which::Changes(..)) { "changes" } else { "policy" };
             let page = Page { template, title: "", look, choice: *choice, data };
             page::respond_public(page, &text.title, headers, https)
         }
@@ -120,8 +135,10 @@ struct Shown {
     /// What the address said of the language, for the links.
     lang: Option<String>,
     choice: Choice,
-    /// The version before it and its text, for what changed.
-    before: Option<(Version, Text)>,
+    /// The version that it is compared with.
+    before: Option<Version>,
+    /// What the two say, for what changed.
+    compared: Option<(Text, Text)>,
     /// Every version that was published, with its text in the language, the newest first.
     all: Vec<(Version, Text)>,
     /// What people are told of them where their own words were wrong.
@@ -146,7 +163,7 @@ impl Shown {
         let in_force = rows::in_force(on, policy.id, now).await?.map(|version| version.number);
         let number = match which {
             Which::Current => in_force.or(public.first().map(|version| version.number)),
-            Which::Version(number) | Which::Changes(number) => Some(number),
+            Which::Version(number) | Which::Changes(number, _) => Some(number),
         };
         let Some(version) = public.iter().find(|version| Some(version.number) == number).cloned() else {
             return Ok(None);
@@ -166,8 +183,20 @@ impl Shown {
         let Some(text) = text else { return Ok(None) };
         let shown: Vec<VersionId> = all.iter().map(|(version, _)| version.id).collect();
         let corrections = rows::corrections(on, &shown).await?;
-        let before = rows::before(on, &version).await?;
-        let before = before.and_then(|before| all.iter().find(|(other, _)| other.id == before.id).cloned());
+        let before = match which {
+            Which::Changes(_, Some(from)) => {
+                let found = all.iter().find(|(other, _)| other.number == from);
+                let Some((found, _)) = found else { return Ok(None) };
+                Some(found.clone())
+            }
+            _ => rows::before(on, &version).await?,
+        };
+        let compared = match (which, &before) {
+            (Which::Changes(..), Some(before)) => {
+                rows::texts_alike(on, before, &version, &text.language, &policy.language).await?
+            }
+            _ => None,
+        };
         let base = url::Url::parse(brand.base(&app.settings.base_url));
         let base = base.map_or(String::new(), |base| base.path().trim_end_matches('/').to_owned());
         Ok(Some(Self {
@@ -181,6 +210,7 @@ impl Shown {
             languages,
             lang,
             before,
+            compared,
             all,
             corrections,
             in_force,
@@ -195,14 +225,16 @@ impl Shown {
                 && version.state == State::Published
                 && version.holds_from().is_some_and(|from| from > self.now)
         });
-        let compared = match (&self.which, &self.before) {
-            (Which::Changes(_), Some((_, old))) => {
-                Some(changes::compare(old.body_markdown.clone(), self.text.body_markdown.clone()).await)
-            }
-            _ => None,
+        let changes = match &self.compared {
+            Some((old, new)) => Some(changes::compare(&old.body_markdown, &new.body_markdown).await),
+            None => None,
+        };
+        let (in_language, in_other) = match &self.compared {
+            Some((_, new)) => (&new.language, new.language != self.text.language),
+            None => (&self.text.language, false),
         };
         let html = match self.which {
-            Which::Changes(_) => String::new(),
+            Which::Changes(..) => String::new(),
             Which::Current | Which::Version(_) => markdown::to_html(&self.text.body_markdown),
         };
         let number = self.version.number;
@@ -222,22 +254,16 @@ impl Shown {
             "current_url": (self.in_force != Some(number) && self.in_force.is_some())
                 .then(|| self.link(&path(&self.policy.slug))),
             "changes_url": self.before.as_ref().map(|_| self.changes_link(number)),
-            "old": self.before.as_ref().map(|(old, _)| old.number.to_string()),
-            "old_url": self.before.as_ref().map(|(old, _)| self.link(&version_path(&self.policy.slug, old.number))),
-            "changes": compared.as_ref().map(|parts| json!(parts.iter().map(|part| json!({
-                "folded": part.folded,
-                "n": part.lines.len(),
-                "lines": part.lines.iter().map(|line| json!({
-                    "heading": line.heading,
-                    "pieces": line.pieces.iter().map(|piece| json!({
-                        "added": piece.kind == changes::Kind::Added,
-                        "removed": piece.kind == changes::Kind::Removed,
-                        "text": piece.text.trim_end(),
-                        "space": piece.text.ends_with(' '),
-                    })).collect::<Vec<_>>(),
-                })).collect::<Vec<_>>(),
-            })).collect::<Vec<_>>())),
-            "same": compared.as_ref().is_some_and(Vec::is_empty),
+            "old": self.before.as_ref().map(|old| old.number.to_string()),
+            "old_url": self.before.as_ref().map(|old| self.link(&version_path(&self.policy.slug, old.number))),
+            "changes": changes.as_ref().map(|parts| changes::for_page(parts, 3)),
+            "changes_language": in_language,
+            "changes_direction": reader::direction(in_language),
+            "changes_in": in_other.then(|| reader::name(in_language)),
+            "same": changes.as_ref().is_some_and(|parts| parts.is_empty()),
+            "others": self.others(),
+            "asked_language": self.lang.as_ref().map(|_| &self.text.language),
+            "steps": self.steps(),
             "next": newer.filter(|_| self.version.state == State::Published).map(|(version, text)| json!({
                 "date": version.holds_from().map(|from| self.day(from)),
                 "paragraphs": paragraphs(self.told(text)),
@@ -323,17 +349,57 @@ impl Shown {
         self.all.iter().map(entry).collect()
     }
 
+    /// The versions that this one can be compared with, when there is a choice.
+    fn others(&self) -> Vec<Value> {
+        let earlier = self.all.iter().filter(|(other, _)| other.number < self.version.number);
+        let chosen = |version: &Version| self.before.as_ref().is_some_and(|before| before.id == version.id);
+        let others: Vec<Value> = earlier
+            .map(|(other, _)| {
+                let number = other.number.to_string();
+                // An option holds nothing but text.
+                let label =
+                    self.choice.locale.fill("policy.version.n", &[("version", number.as_str().into())]);
+                json!({ "version": number, "label": label, "chosen": chosen(other) })
+            })
+            .collect();
+        if others.len() > 1 { others } else { Vec::new() }
+    }
+
+    /// What every version since the one it is compared with says of itself, where that is more than one.
+    fn steps(&self) -> Vec<Value> {
+        let Which::Changes(number, Some(from)) = self.which else { return Vec::new() };
+        let since = |version: &Version| {
+            version.number > from
+                && (version.number == number || version.number < number && version.state == State::Published)
+        };
+        let step = |(version, text): &(Version, Text)| {
+            json!({
+                "version": version.number.to_string(),
+                "language": text.language,
+                "direction": reader::direction(&text.language),
+                "paragraphs": paragraphs(self.told(text)),
+                "corrected": self.corrected(text),
+            })
+        };
+        let steps: Vec<Value> = self.all.iter().filter(|(version, _)| since(version)).map(step).collect();
+        if steps.len() > 1 { steps } else { Vec::new() }
+    }
+
     fn other_languages(&self) -> Vec<Value> {
         let own = match self.which {
             Which::Current => path(&self.policy.slug),
             Which::Version(number) => version_path(&self.policy.slug, number),
-            Which::Changes(number) => format!("{}/changes", version_path(&self.policy.slug, number)),
+            Which::Changes(number, _) => format!("{}/changes", version_path(&self.policy.slug, number)),
+        };
+        let from = match self.which {
+            Which::Changes(_, Some(from)) => format!("&from={from}"),
+            _ => String::new(),
         };
         let others = self.languages.iter().filter(|tag| **tag != self.text.language);
         let entry = |tag: &String| {
             json!({
                 "language": tag, "name": reader::name(tag), "direction": reader::direction(tag),
-                "url": format!("{}{own}?lang={tag}", self.base),
+                "url": format!("{}{own}?lang={tag}{from}", self.base),
             })
         };
         others.map(entry).collect()

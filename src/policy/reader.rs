@@ -68,14 +68,14 @@ pub(super) fn around(language: &str, accept_language: &str) -> Choice {
 }
 
 /// `ltr` or `rtl`, as the `dir` of HTML has it.
-pub(super) fn direction(language: &str) -> &'static str {
+pub fn direction(language: &str) -> &'static str {
     let locale = icu_locale::Locale::try_from_str(language);
     let rtl = locale.is_ok_and(|locale| LocaleDirectionality::new_common().is_right_to_left(&locale.id));
     if rtl { "rtl" } else { "ltr" }
 }
 
 /// What a language calls itself, with the region where it names one: `Português (BR)`.
-pub(super) fn name(language: &str) -> String {
+pub fn name(language: &str) -> String {
     let known = NAMES.iter().find(|(tag, _)| tag.eq_ignore_ascii_case(first(language)));
     match (known, language.split_once('-')) {
         (Some((_, name)), None) => (*name).to_owned(),

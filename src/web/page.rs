@@ -25,6 +25,8 @@ use crate::language::{Choice, Language, Locale, Value as Given};
 const STYLE: &str = include_str!("../../templates/pages/style.css");
 /// What pages of texts have besides.
 const TEXT_STYLE: &str = include_str!("../../templates/pages/policy.css");
+/// What pages have besides that show what changed in a text.
+const CHANGES_STYLE: &str = include_str!("../../templates/pages/changes.css");
 /// For how long a page that is there for everyone may be kept.
 const PUBLIC_CACHE: &str = "public, max-age=300";
 /// The whole style of the page that must stay within 1 kB.
@@ -35,7 +37,7 @@ const LOGO_WIDTH: u32 = 200;
 const LOGO_HEIGHT: u32 = 48;
 
 /// The templates: what a page is called and what it is made of.
-const TEMPLATES: [(&str, &str); 10] = [
+const TEMPLATES: [(&str, &str); 11] = [
     ("layout", include_str!("../../templates/pages/layout.html")),
     ("ask", include_str!("../../templates/pages/ask.html")),
     ("done", include_str!("../../templates/pages/done.html")),
@@ -43,6 +45,7 @@ const TEMPLATES: [(&str, &str); 10] = [
     ("approve", include_str!("../../templates/pages/approve.html")),
     ("policy", include_str!("../../templates/pages/policy.html")),
     ("changes", include_str!("../../templates/pages/changes.html")),
+    ("changed", include_str!("../../templates/pages/changed.html")),
     ("change_line", include_str!("../../templates/pages/change_line.html")),
     ("message", include_str!("../../templates/pages/message.html")),
     ("unknown", include_str!("../../templates/pages/unknown.html")),
@@ -111,7 +114,8 @@ static PAGES: LazyLock<Handlebars<'static>> = LazyLock::new(|| {
 /// Renders a page with the headers of a page behind a token. `https` says whether it was reached that way, as far as
 /// the settings tell; then browsers are told to stay with it.
 pub fn respond(status: StatusCode, page: Page<'_>, https: bool) -> Response<Body> {
-    let style = format!("{}{STYLE}", palette(page.look));
+    let changes = if page.template == "approve" { CHANGES_STYLE } else { "" };
+    let style = format!("{}{STYLE}{changes}", palette(page.look));
     let language = page.choice.locale.language();
     let data = framed(language.text(page.title), page.look, page.data, language, false);
     finish(status, page.template, data, &style, page.choice, https)
@@ -120,7 +124,7 @@ pub fn respond(status: StatusCode, page: Page<'_>, https: bool) -> Response<Body
 /// Renders a page that is there for everyone: it may be kept for a while and found by search. `title` is what it is called,
 /// in the words of others; whoever has it already, by what was `asked`, is told so.
 pub fn respond_public(page: Page<'_>, title: &str, asked: &HeaderMap, https: bool) -> Response<Body> {
-    let style = format!("{}{STYLE}{TEXT_STYLE}", palette(page.look));
+    let style = format!("{}{STYLE}{TEXT_STYLE}{CHANGES_STYLE}", palette(page.look));
     let data = framed(title, page.look, page.data, page.choice.locale.language(), true);
     let html = rendered(page.template, data, &style, page.choice);
     let tag = format!("\"{}\"", URL_SAFE_NO_PAD.encode(&Sha256::digest(html.as_bytes())[..16]));
@@ -313,7 +317,7 @@ mod tests {
             "in_flight": 2, "policy": "Privacy", "lead": "approve.when", "lead_date": "1 May 2027", "saved": true, "unclear": true,
             "standing": { "text": "approve.stands.agree", "date": "1 May 2027" },
             "approval": true, "summary": ["We share less."], "language": "en", "links": [{ "href": "/p", "text": "notice.new" }],
-            "buttons": [{ "decision": "approve", "text": "approve.button.agree" }],
+            "buttons": [{ "decision": "approve", "text": "approve.button.agree", "answered": true, "stands": true }],
         })
     }
 
@@ -324,10 +328,12 @@ mod tests {
             "direction": "ltr", "html": "<p>We share less.</p>", "version": "2", "status": "policy.status.in_force", "mark": true,
             "facts": [{ "name": "policy.updated", "date": "1 May 2027", "time": "2027-05-01T00:00:00Z" }], "sha256": "00",
             "paragraphs": ["We share less."], "url": "/p", "current_url": "/p", "changes_url": "/p", "old": "1", "old_url": "/p",
-            "changes": [{ "folded": true, "n": 3, "lines": [] }, { "folded": false, "n": 1, "lines": [{ "heading": true, "pieces": [
+            "changes": [{ "folded": true, "n": 3, "lines": [] }, { "folded": false, "n": 1, "lines": [{ "tag": "h3", "columns": true, "pieces": [
                 { "added": true, "removed": false, "text": "new", "space": true }, { "added": false, "removed": true, "text": "old", "space": false },
             ] }] }],
-            "same": false, "next": { "date": "1 May 2027", "paragraphs": ["We share less."], "language": "en", "direction": "ltr", "url": "/p", "changes_url": "/p" },
+            "changes_language": "en", "changes_direction": "ltr", "changes_in": "English", "others": [{ "version": "1", "label": "Version 1", "chosen": true }],
+            "asked_language": "en", "steps": [{ "version": "2", "language": "en", "direction": "ltr", "paragraphs": ["We share less."] }],
+            "same": false, "short": true, "next": { "date": "1 May 2027", "paragraphs": ["We share less."], "language": "en", "direction": "ltr", "url": "/p", "changes_url": "/p" },
             "versions": [{ "version": "2", "status": "policy.status.past", "here": false, "from": "1 May 2027", "time": "2027-05-01T00:00:00Z",
                 "language": "en", "direction": "ltr", "paragraphs": ["We share less."], "url": "/p", "changes_url": "/p" }],
             "languages": [{ "language": "ar", "name": "العربية", "direction": "rtl", "url": "/p?lang=ar" }],
@@ -345,7 +351,7 @@ mod tests {
             let language = choice.locale.language();
             for (template, _) in TEMPLATES
                 .into_iter()
-                .filter(|(name, _)| !matches!(*name, "layout" | "change_line" | "unknown"))
+                .filter(|(name, _)| !matches!(*name, "layout" | "changed" | "change_line" | "unknown"))
             {
                 let mut data = data();
                 data.as_object_mut().unwrap().extend(object(text_data()));

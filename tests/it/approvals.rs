@@ -138,10 +138,19 @@ on_both! {
             assert!(page.text.contains(named), "{named}: {}", page.text);
         }
         assert_eq!(page.text.matches("<button>").count(), 2, "{}", page.text);
+        // The change itself, before the buttons, without anything that runs.
+        let at = |words: &str| page.text.find(words).unwrap_or_else(|| panic!("{words}: {}", page.text));
+        assert!(at("We keep data for another time.") < at("<details open>") && at("<details open>") < at("<ins>"));
+        assert!(at("<del>") < at("<button>") && at("<ins>") < at("<button>"));
         assert!(!page.text.contains(ADA) && !page.text.contains("<script"));
         assert_eq!(tallied(&tidings, &notice).await, [0, 0, 2]);
 
-        assert!(answers(&tidings, &path, "approve").await.is(200).text.contains("Saved: you agree"));
+        let agreed = answers(&tidings, &path, "approve").await;
+        assert!(agreed.is(200).text.contains("Saved: you agree"));
+        for (mark, words) in [("true", "I agree · your answer</button>"), ("false", ">I decline</button>")] {
+            let button = agreed.text.split("<button").find(|button| button.contains(&format!("aria-pressed=\"{mark}\"")));
+            assert!(button.is_some_and(|button| button.contains(words)), "{words}: {}", agreed.text);
+        }
         answers(&tidings, &path, "approve").await.is(200);
         assert_eq!((tallied(&tidings, &notice).await, count(&tidings, "approvals").await), ([1, 0, 1], 1));
         let pending = stands(&tidings, ADA).await["pending"][0].clone();
@@ -156,6 +165,11 @@ on_both! {
         in_effect(&tidings, &notice).await;
         let late = answers(&tidings, &path, "decline").await;
         assert!(late.is(200).text.contains("The change has taken effect"), "{}", late.text);
+        let late_json = as_json(&tidings, Method::POST, &path, "decision=decline").await.is(200).json();
+        assert_eq!((&late_json["recorded"], &late_json["closed"], &late_json["answer"]["decision"]),
+            (&json!(false), &json!("in_effect"), &json!("approve")));
+        let looked = as_json(&tidings, Method::GET, &path, "").await.is(200).json();
+        assert!(looked.get("recorded").is_none(), "{looked}");
         assert!(!late.text.contains("<button") && late.text.contains("You agreed on "), "{}", late.text);
         assert_eq!((tallied(&tidings, &notice).await, count(&tidings, "approvals").await), ([1, 0, 1], 3));
         let (ada, bob) = (stands(&tidings, ADA).await, stands(&tidings, BOB).await);
@@ -285,6 +299,9 @@ on_both! {
         for named in ["lang=\"de\"", "Datenschutz", "Wir speichern kürzer.", "/policies/privacy/2?lang&#x3D;de", "Ich lehne ab"] {
             assert!(page.text.contains(named), "{named}: {}", page.text);
         }
+        // The version before is not there in German: what changed is shown in the language that both have.
+        assert!(page.text.contains("steht hier in einer anderen: \u{2068}English\u{2069}") || page.text.contains(">English<"), "{}", page.text);
+        assert!(page.text.contains("class=\"changes\" lang=\"en\"") && page.text.contains("<ins>"), "{}", page.text);
         let answer = as_json(&tidings, Method::POST, &path, "decision=decline").await.is(200).json();
         let texts = tidings.get("/policies/privacy/versions/2").await.ok();
         let sha256 = &texts["texts"]["de"]["sha256"];
@@ -312,7 +329,7 @@ on_both! {
         assert!(page.is(200).text.contains("There is a newer change") && !page.text.contains("<button"), "{}", page.text);
         assert!(page.text.contains("/policies/privacy/4\"") && page.text.contains("You agreed on"), "{}", page.text);
         let answer = as_json(&tidings, Method::POST, &path, "decision=decline").await.is(200).json();
-        assert_eq!((&answer["closed"], &answer["newer"]), (&json!("superseded"), &json!(4)));
+        assert_eq!((&answer["closed"], &answer["newer"], &answer["recorded"]), (&json!("superseded"), &json!(4), &json!(false)));
         assert_eq!(tallied(&tidings, &first).await, [1, 0, 1]);
         // Once the newer one is called off, the earlier one counts again.
         told(&tidings, &second, 2).await;
@@ -457,7 +474,7 @@ on_both! {
         let path = link(&tidings, BOB, 2).await;
         sql(&tidings, "UPDATE recipients SET standing = 'erased', address = NULL, folded = NULL WHERE folded = 'bob@example.org'").await;
         let page = answers(&tidings, &path, "approve").await;
-        assert!(page.is(200).text.contains("This account is no more") && !page.text.contains("<button"), "{}", page.text);
+        assert!(page.is(200).text.contains("This account no longer exists") && !page.text.contains("<button"), "{}", page.text);
         assert_eq!(count(&tidings, "approvals").await, 0);
         tidings.stop().await;
     }

@@ -102,6 +102,8 @@ on_both! {
         assert!(text.contains("<del><span class=\"off\" lang=\"en\">Taken out: </span>60</del>"), "{text}");
         assert!(text.contains("<ins><span class=\"off\" lang=\"en\">Put in: </span>120</ins>"), "{text}");
         assert!(text.contains("<details>") && text.contains("without a change"), "{text}");
+        // The section is named by a heading, and the folded parts stand around it.
+        assert!(text.contains("<h3>Privacy (en)</h3>") && !text.contains("class=\"heading\""), "{text}");
         let first = tidings.page("/policies/privacy/1/changes").await;
         assert!(first.is(200).text.contains("There is no earlier version"), "{}", first.text);
         // Every link between them leads somewhere.
@@ -111,6 +113,35 @@ on_both! {
                     tidings.page(link).await.is(200);
                 }
             }
+        }
+        tidings.stop().await;
+    }
+
+    async fn any_two_versions_can_be_compared(database: Database) {
+        let tidings = scene(database).await;
+        let usual = tidings.page("/policies/privacy/4/changes").await;
+        assert!(usual.is(200).text.contains("<option value=\"2\" selected>Version 2</option>"), "{}", usual.text);
+        let page = tidings.page("/policies/privacy/4/changes?from=1").await;
+        for words in ["version <bdi>1</bdi> and version <bdi>4</bdi>", "30</del>", "120</ins>", "<option value=\"1\" selected>", "<option value=\"3\">",
+            "We keep data for 60 days.", "We keep data for 120 days.", "name=\"from\""] {
+            assert!(page.is(200).text.contains(words), "{words}: {}", page.text);
+        }
+        assert!(!page.text.contains("We keep data for 90 days."), "what was called off in between changed nothing: {}", page.text);
+        assert_ne!(page.header("etag"), usual.header("etag"));
+        assert_eq!(page.header("cache-control"), "public, max-age=300");
+        let again = tidings.anonymous().request(Method::GET, "/policies/privacy/4/changes?from=1").header("if-none-match", page.header("etag"));
+        Answer::of(again).await.is(304);
+        // Which of the two is named first does not matter, and no choice is the usual one.
+        assert_eq!(tidings.page("/policies/privacy/1/changes?from=4").await.is(200).text, page.text);
+        assert_eq!(tidings.page("/policies/privacy/4/changes?from=").await.is(200).text, usual.text);
+        assert_eq!(tidings.page("/policies/privacy/4/changes?from=2").await.header("etag"), usual.header("etag"));
+        for unknown in ["0", "4", "5", "-1", "x", "1.0"] {
+            let page = tidings.page(&format!("/policies/privacy/4/changes?from={unknown}")).await;
+            assert!(page.is(404).text.contains("There is no such page"), "{unknown}: {}", page.text);
+        }
+        let german = tidings.page("/policies/privacy/4/changes?from=1&lang=de").await;
+        for words in ["(de)", "<input type=\"hidden\" name=\"lang\" value=\"de\">", "/changes?lang&#x3D;fr&amp;from&#x3D;1"] {
+            assert!(german.is(200).text.contains(words), "{words}: {}", german.text);
         }
         tidings.stop().await;
     }

@@ -205,11 +205,11 @@ function forced() {
 // Tab reaches each control in the order of the page, and shows where it is.
 async function focusable(page) {
   const found = [];
-  const all = await page.evaluate(() => document.querySelectorAll('a[href], button, summary, input:not([type=hidden]), pre[tabindex]').length);
+  const all = await page.evaluate(() => document.querySelectorAll('a[href], button, summary, select, input:not([type=hidden]), pre[tabindex]').length);
   for (let n = 0; n < all; n += 1) {
     await page.keyboard.press('Tab');
     const seen = await page.evaluate(() => {
-      const controls = [...document.querySelectorAll('a[href], button, summary, input:not([type=hidden]), pre[tabindex], iframe')];
+      const controls = [...document.querySelectorAll('a[href], button, summary, select, input:not([type=hidden]), pre[tabindex], iframe')];
       const style = getComputedStyle(document.activeElement);
       return {
         at: controls.filter((control) => control.tagName !== 'IFRAME').indexOf(document.activeElement),

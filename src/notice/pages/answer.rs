@@ -27,6 +27,7 @@ use crate::notice::question::Question;
 use crate::notice::rows::approvals::{Given, Recorded, messages, record};
 use crate::opt_out::form::fields;
 use crate::opt_out::{Channel, OptOut, Scope};
+use crate::policy::{changes, direction, language_name};
 use crate::web::link_page::{self, Asked, Body, Token};
 use crate::web::{Problem, page};
 
@@ -40,8 +41,10 @@ pub(super) fn router() -> Router<App> {
 
 /// What a request comes to.
 enum Came {
-    /// The page is looked at, or what was posted is not taken any more.
+    /// The page is looked at.
     Shown,
+    /// What was posted is not taken any more.
+    Late,
     /// Something was posted that names no decision.
     Unclear,
     /// The answer stands; whether it is new, and what may still arrive of a use that was refused.
@@ -89,8 +92,8 @@ async fn serve(
     arrived: Instant,
 ) -> Result<Response, DbErr> {
     let came = match posted {
-        _ if subject.closed.is_some() => Came::Shown,
         None => Came::Shown,
+        Some(_) if subject.closed.is_some() => Came::Late,
         Some(None) => Came::Unclear,
         Some(Some(decision)) => act(app, link, &mut subject, decision, arrived).await?,
     };
@@ -99,14 +102,17 @@ async fn serve(
     }
     let status = match came {
         Came::Unclear => StatusCode::UNPROCESSABLE_ENTITY,
-        Came::Shown | Came::Answered { .. } => StatusCode::OK,
+        Came::Shown | Came::Late | Came::Answered { .. } => StatusCode::OK,
     };
     let flights = match &came {
         Came::Answered { rest, .. } => rest.deliveries().len(),
-        Came::Shown | Came::Unclear => 0,
+        Came::Shown | Came::Late | Came::Unclear => 0,
     };
     let saved = matches!(came, Came::Answered { .. });
-    let data = words::data(&subject, saved, matches!(came, Came::Unclear), flights);
+    let mut data = words::data(&subject, saved, matches!(came, Came::Unclear), flights);
+    if let Value::Object(data) = &mut data {
+        data.extend(changed(&subject).await);
+    }
     let page = page::Page {
         template: "approve",
         title: "approve.title",
@@ -178,9 +184,32 @@ async fn act(
         }
         Recorded::Closed(closed) => {
             subject.closed = Some(closed);
-            Came::Shown
+            Came::Late
         }
     })
+}
+
+/// What changes, against the version before, in the names of the template.
+async fn changed(subject: &Subject) -> serde_json::Map<String, Value> {
+    let (parts, language) = match &subject.compared {
+        Some((old, new)) if words::tells(subject) => {
+            (Some(changes::compare(&old.body_markdown, &new.body_markdown).await), &new.language)
+        }
+        _ => (None, &subject.text.language),
+    };
+    let parts = parts.as_ref().map(|parts| parts.as_slice());
+    let data = json!({
+        "changes": parts.map(|parts| changes::for_page(parts, 3)),
+        "changes_language": language,
+        "changes_direction": direction(language),
+        "changes_in": (*language != subject.text.language).then(|| language_name(language)),
+        "same": parts.is_some_and(<[_]>::is_empty),
+        "short": parts.is_some_and(changes::are_short),
+    });
+    match data {
+        Value::Object(data) => data,
+        _ => serde_json::Map::new(),
+    }
 }
 
 fn as_json(subject: &Subject, came: &Came) -> Response {
@@ -202,9 +231,13 @@ fn as_json(subject: &Subject, came: &Came) -> Response {
         "newer": subject.newer.as_ref().map(|newer| newer.number),
         "answer": answer,
     });
-    if let Came::Answered { new, rest } = came {
-        answered["recorded"] = Value::Bool(*new);
-        answered["settled"] = Value::Bool(rest.settled());
+    match came {
+        Came::Answered { new, rest } => {
+            answered["recorded"] = Value::Bool(*new);
+            answered["settled"] = Value::Bool(rest.settled());
+        }
+        Came::Late => answered["recorded"] = Value::Bool(false),
+        Came::Shown | Came::Unclear => {}
     }
     link_page::as_json(&answered, subject.https)
 }

@@ -94,10 +94,8 @@ pub(super) async fn preview_version(
     let changes = match before {
         Some(before) => {
             let old = rows::text_for(on, &before, &language, &policy.language).await?;
-            Some(
-                changes::compare(old.map_or(String::new(), |old| old.body_markdown), body_markdown.clone())
-                    .await,
-            )
+            let old = old.map_or(String::new(), |old| old.body_markdown);
+            Some(changes::compare(&old, &body_markdown).await.to_vec())
         }
         None => None,
     };

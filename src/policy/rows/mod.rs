@@ -15,7 +15,8 @@ use crate::id::{BrandId, PolicyId, TopicId, VersionId};
 pub use corrections::{Correction, correct, correction, corrections};
 pub use settings::{Wanted, list, put};
 pub use versions::{
-    Published, create, discard, in_force, public, publish, release, text_for, twin, versions_after,
+    Published, create, discard, in_force, public, publish, release, text_for, texts_alike, twin,
+    versions_after,
 };
 
 /// A policy as stored.

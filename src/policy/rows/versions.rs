@@ -365,6 +365,32 @@ pub async fn text_for(
     }
 }
 
+/// What two versions say, for the one to be compared with the other: both in this language, or both in the default one, or
+/// each as far as it can be had. In two languages they would have no word in common.
+///
+/// # Errors
+/// The database's own.
+pub async fn texts_alike(
+    on: &impl ConnectionTrait,
+    old: &Version,
+    new: &Version,
+    language: &str,
+    default: &str,
+) -> Result<Option<(Text, Text)>, DbErr> {
+    let mut found = None;
+    for language in [language, default] {
+        let texts =
+            (text_for(on, old, language, default).await?, text_for(on, new, language, default).await?);
+        let (Some(old), Some(new)) = texts else { continue };
+        let alike = old.language == new.language;
+        found = Some((old, new));
+        if alike {
+            break;
+        }
+    }
+    Ok(found)
+}
+
 async fn newest(txn: &Write, policy: PolicyId) -> Result<Option<Version>, DbErr> {
     version::Entity::find()
         .filter(version::Column::PolicyId.eq(policy))

@@ -32,6 +32,8 @@ pub(super) struct Subject {
     pub(super) notice: NoticeId,
     /// The version before it.
     pub(super) before: Option<Version>,
+    /// What that one says and what this one says, in one language as far as they have one in common.
+    pub(super) compared: Option<(Text, Text)>,
     /// The newest version after it that people are told of, and from when it holds.
     pub(super) newer: Option<Version>,
     /// What stands for the new use.
@@ -77,6 +79,13 @@ impl Subject {
         let asks = |newer: &&&Version| newer.approval == Approval::Required;
         let (text, summary) = text_and_summary(on, &version, &policy.language, &language).await?;
         let text = text.ok_or_else(|| missing("text"))?;
+        let compared = match &before {
+            Some(before) => {
+                let (language, default) = (&text.language, &policy.language);
+                crate::policy::rows::texts_alike(on, before, &version, language, default).await?
+            }
+            None => None,
+        };
         let use_topic = match version.use_topic_id {
             Some(topic) => brand::rows::topic_by_id(on, topic).await?,
             None => None,
@@ -109,6 +118,7 @@ impl Subject {
             version,
             text,
             before,
+            compared,
             newer: newer.last().map(|newer| Version::clone(newer)),
             use_topic,
             asked,

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::subject::Subject;
+use crate::notice::Decision;
 use crate::notice::question::{Closed, Question};
 
 /// What the template sees. `saved`: an answer was just taken; `unclear`: what was posted named none; `flights`: how many
@@ -29,9 +30,8 @@ pub(super) fn data(subject: &Subject, saved: bool, unclear: bool, flights: usize
     };
     let open = subject.closed.is_none();
     let approval = open && asked.needs_approval;
-    let buttons: Vec<Value> = if open { buttons(asked.question) } else { Vec::new() };
+    let buttons: Vec<Value> = if open { buttons(subject) } else { Vec::new() };
     let summary: Vec<&str> = subject.summary.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let told = matches!(subject.closed, None | Some(Closed::NotAsked | Closed::InEffect));
     json!({
         "address": subject.address,
         "brand": subject.brand.name,
@@ -46,12 +46,17 @@ pub(super) fn data(subject: &Subject, saved: bool, unclear: bool, flights: usize
         "standing": standing(subject),
         "approval": approval,
         "nothing": subject.closed == Some(Closed::NotAsked),
-        "summary": if told { summary } else { Vec::new() },
+        "summary": if tells(subject) { summary } else { Vec::new() },
         "language": subject.text.language,
         "buttons": buttons,
         "links": links(subject),
         "in_flight": flights,
     })
+}
+
+/// Whether the page tells what this change is.
+pub(super) fn tells(subject: &Subject) -> bool {
+    matches!(subject.closed, None | Some(Closed::NotAsked | Closed::InEffect))
 }
 
 fn when(passed: bool) -> &'static str {
@@ -83,13 +88,18 @@ fn standing(subject: &Subject) -> Option<Value> {
     Some(json!({ "text": text, "date": date }))
 }
 
-/// Two buttons that look alike.
-fn buttons(question: Question) -> Vec<Value> {
-    let (yes, no) = match question {
+/// Two buttons, which look alike until one of them was pressed.
+fn buttons(subject: &Subject) -> Vec<Value> {
+    let (yes, no) = match subject.asked.question {
         Question::Use => ("approve.button.allow", "approve.button.refuse"),
         Question::Approval | Question::Nothing => ("approve.button.agree", "approve.button.decline"),
     };
-    vec![json!({ "decision": "approve", "text": yes }), json!({ "decision": "decline", "text": no })]
+    let answer = subject.answer.map(|(decision, _)| decision);
+    let button = |decision: Decision, text: &str| {
+        let stands = answer == Some(decision);
+        json!({ "decision": decision, "text": text, "answered": answer.is_some(), "stands": stands })
+    };
+    vec![button(Decision::Approve, yes), button(Decision::Decline, no)]
 }
 
 /// Where to read.

@@ -188,6 +188,7 @@ pub(super) async fn policy_pages() -> Vec<Shown> {
         person.opens("policy-current", "/policies/privacy").await;
         person.opens("policy-withdrawn", "/policies/privacy/3").await;
         person.opens("policy-changes", "/policies/privacy/4/changes").await;
+        person.opens("policy-changes-from", "/policies/privacy/4/changes?from=1").await;
         person.opens("policy-first-changes", "/policies/privacy/1/changes").await;
         let unknown = person.request(Method::GET, "/policies/nothing");
         person.meets("policy-unknown", 404, unknown).await;
