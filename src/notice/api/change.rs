@@ -126,7 +126,7 @@ impl Languages {
                     check::wrong(&pointer, reason, errors);
                 }
                 None => {
-                    check::wrong(&pointer, &format!("the version has no text in {tag:?}"), errors);
+                    check::wrong(&pointer, format!("the version has no text in {tag:?}"), errors);
                 }
             }
         }
