@@ -333,7 +333,7 @@ async fn verify_all(context: &Context, as_json: bool) -> Result<(), CliError> {
         if !as_json {
             context.out.line(format!("Broken: {words}."));
         }
-        first.get_or_insert_with(|| CliError::Failed(words));
+        first.get_or_insert(CliError::Failed(words));
     }
     if as_json {
         let untold: Vec<_> =
