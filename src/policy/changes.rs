@@ -31,7 +31,9 @@ const SHORT: (usize, usize) = (12, 1_500);
 
 /// SHA-256 of the older text and of the newer one.
 type Pair = [[u8; 32]; 2];
-static COMPARED: LazyLock<Mutex<VecDeque<(Pair, Arc<Vec<Part>>)>>> = LazyLock::new(Mutex::default);
+/// What was compared lately, the newest last.
+type Compared = VecDeque<(Pair, Arc<Vec<Part>>)>;
+static COMPARED: LazyLock<Mutex<Compared>> = LazyLock::new(Mutex::default);
 
 /// Some of what two texts say together, in the order of the newer one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
