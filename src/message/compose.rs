@@ -39,6 +39,21 @@ impl Message {
     }
 }
 
+/// What a message says, before it is mail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rendered {
+    /// The subject, one line.
+    pub subject: String,
+    /// The HTML part.
+    pub html: String,
+    /// The text part.
+    pub text: String,
+    /// Where the change is approved or declined; empty where the message tells of none.
+    pub approve_url: String,
+    /// Where mail that can be refused is refused; empty where the message may not lead there.
+    pub preferences_url: String,
+}
+
 /// Who sends, and what links are made with.
 #[derive(Clone, Copy, Debug)]
 pub struct Sender<'a> {
@@ -183,6 +198,23 @@ impl Prepared {
             message_id: self.head.message_id(delivery),
             bytes: self.dkim.sign(built, self.head.domain_of_from(), date)?,
         })
+    }
+
+    /// What the message of one delivery says: what [`compose`](Self::compose) makes into mail.
+    ///
+    /// # Errors
+    /// What is missing or over a bound; trying again gives the same.
+    pub fn rendered(
+        &self,
+        addressee: &Addressee<'_>,
+        delivery: DeliveryId,
+        date: Timestamp,
+    ) -> Result<Rendered, ComposeError> {
+        let footing = self.footing(addressee, delivery, date);
+        let Bodies { subject, text, html } = self.bodies(addressee, &footing)?;
+        let (approve_url, preferences_url) =
+            (footing.approve_url().to_owned(), footing.preferences_url().to_owned());
+        Ok(Rendered { subject, html, text, approve_url, preferences_url })
     }
 
     fn footing(&self, addressee: &Addressee<'_>, delivery: DeliveryId, date: Timestamp) -> Footing {

@@ -122,6 +122,18 @@ impl Compiled {
     /// # Errors
     /// Where a template cannot be used and why.
     pub fn new(frozen: &Frozen) -> Result<Self, TemplateError> {
+        Self::within(frozen, frozen.needs_layout())
+    }
+
+    /// As [`new`](Self::new), but never in the base layout: for whoever judges what the template itself says.
+    ///
+    /// # Errors
+    /// Where a template cannot be used and why.
+    pub fn bare(frozen: &Frozen) -> Result<Self, TemplateError> {
+        Self::within(frozen, false)
+    }
+
+    fn within(frozen: &Frozen, layout: bool) -> Result<Self, TemplateError> {
         let own = |part: Part| move |flaw: Flaw| TemplateError::new(&frozen.template, part, flaw);
         let parse = |part: Part, source: &str| Parsed::new(source).map_err(own(part));
         let mut html_partials = BTreeMap::new();
@@ -132,7 +144,7 @@ impl Compiled {
             text_partials.insert(slug.clone(), Parsed::new(&partial.text).map_err(theirs(Part::Text))?);
         }
         let mut html = parse(Part::Html, &frozen.html)?;
-        if frozen.needs_layout() {
+        if layout {
             let (styles, body) = frozen.html.split_at(leading_styles(&frozen.html));
             for (place, source) in [(STYLES, styles), (BODY, body)] {
                 html_partials.insert(place.to_owned(), parse(Part::Html, source)?);

@@ -7,6 +7,7 @@
 
 pub mod alignment;
 pub mod api;
+mod branches;
 mod compose;
 mod content;
 mod dkim;
@@ -26,7 +27,8 @@ mod template;
 mod text_part;
 mod warning;
 
-pub use compose::{Addressee, Message, Prepared, Sender, compose};
+pub use branches::{MAX_CONDITIONS, branches, names};
+pub use compose::{Addressee, Message, Prepared, Rendered, Sender, compose};
 pub use content::{Compiled, Frozen, Partial};
 pub use dkim::{DkimKeys, KeyError};
 pub use error::{ComposeError, Part, TemplateError};

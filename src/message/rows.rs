@@ -5,7 +5,7 @@ mod copies;
 mod cycle;
 mod freezing;
 
-pub use apart::{Apart, Source, freeze_apart, template_as_text};
+pub use apart::{Apart, Source, as_it_stands, freeze_apart};
 pub use copies::{copy, remove};
 pub use cycle::includes_itself;
 pub use freezing::{FreezeError, MAX_DATA, freeze, shared};

@@ -165,11 +165,11 @@ on_both! {
     async fn a_template_of_notices_says_all_that_a_notice_must_and_nothing_else(database: Database) {
         let tidings = Tidings::start_web(database).await;
         tidings.brand("acme").await;
-        let good = "<p>{{data.summary}} {{data.effective_date}} <a href=\"{{data.url}}\">new</a> \
+        let good = "<p>{{data.summary}} {{data.effective_date}} ({{data.effective_utc}}) <a href=\"{{data.url}}\">new</a> \
             <a href=\"{{data.old_url}}\">old</a> {{data.rights}} {{brand.postal_address}}</p>\
             {{#if approve_url}}<a href=\"{{approve_url}}\">Answer</a>{{/if}}";
         let put = async |html: String, classes: &[&str]| {
-            let body = json!({ "subject": "News of our policy", "html": html, "classes": classes });
+            let body = json!({ "subject": "News of {{data.policy}}", "html": html, "classes": classes });
             tidings.put("/templates/own", body).await.ok();
             tidings.put("/policies/privacy", with(policy(), json!({ "template": "own" }))).await
         };

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use sea_orm::ActiveValue::Set;
+use sea_orm::DbErr;
 use sea_orm::entity::prelude::*;
 
 use super::freezing::{FreezeError, Sources, checked_data, gather, partials_json};
@@ -11,7 +12,8 @@ use crate::brand::Topic;
 use crate::clock::Timestamp;
 use crate::db::{Db, Write};
 use crate::decision::Class;
-use crate::id::{BrandId, ContentId, TemplateId};
+use crate::id::{BrandId, ContentId, TemplateId, TopicId};
+use crate::message::Frozen;
 
 /// What a message is made from that belongs to no campaign.
 #[derive(Clone, Copy, Debug)]
@@ -94,17 +96,19 @@ pub async fn freeze_apart(txn: &Write, db: &Db, apart: Apart<'_>) -> Result<(), 
     Ok(())
 }
 
-/// The sources of a template and of all that it includes, one after the other: for whoever looks for something in them.
+/// A template and all that it includes, as they stand now and would be frozen, without data: for whoever judges them.
 ///
 /// # Errors
 /// Which template is missing or may not be used, and why.
-pub async fn template_as_text(
+pub async fn as_it_stands(
     txn: &Write,
     slug: &str,
     brand: BrandId,
     class: Class,
-) -> Result<Vec<String>, FreezeError> {
-    let Sources { template, partials } = gather(txn, slug, brand, class).await?;
-    let all = std::iter::once(template).chain(partials.into_values());
-    Ok(all.flat_map(|one| [Some(one.subject), Some(one.html), one.text].into_iter().flatten()).collect())
+) -> Result<Frozen, FreezeError> {
+    let sources = gather(txn, slug, brand, class).await?;
+    let nothing = Json::Object(Default::default());
+    let work = move || sources.whole(ContentId::new(), brand, TopicId::new(), nothing, None);
+    // Long templates take a while: no other request should wait for them.
+    Ok(tokio::task::spawn_blocking(work).await.map_err(|error| DbErr::Custom(error.to_string()))?)
 }

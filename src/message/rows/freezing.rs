@@ -167,6 +167,35 @@ fn must_be_free(template: &Template, brand: BrandId, class: Class) -> Result<(),
 }
 
 impl Sources {
+    /// The whole as it is written, with the text parts that are absent made.
+    pub(super) fn whole(
+        self,
+        id: ContentId,
+        brand_id: BrandId,
+        topic_id: TopicId,
+        data: Json,
+        reply_to: Option<String>,
+    ) -> Frozen {
+        let text_of = |template: &Template| {
+            template.text.clone().unwrap_or_else(|| text_part::from_html(&template.html))
+        };
+        let partials = self.partials.iter().map(|(slug, template)| {
+            (slug.clone(), Partial { html: template.html.clone(), text: text_of(template) })
+        });
+        Frozen {
+            id,
+            brand_id,
+            topic_id,
+            partials: partials.collect(),
+            text: text_of(&self.template),
+            template: self.template.slug,
+            subject: self.template.subject,
+            html: self.template.html,
+            data,
+            reply_to,
+        }
+    }
+
     /// Makes the text parts that are absent, tries whether the whole can be used, and writes its styles at its elements.
     pub(super) async fn freeze(
         self,
@@ -178,24 +207,7 @@ impl Sources {
     ) -> Result<Frozen, FreezeError> {
         let reply_to = reply_to.map(str::to_owned);
         let work = move || {
-            let text_of = |template: &Template| {
-                template.text.clone().unwrap_or_else(|| text_part::from_html(&template.html))
-            };
-            let partials = self.partials.iter().map(|(slug, template)| {
-                (slug.clone(), Partial { html: template.html.clone(), text: text_of(template) })
-            });
-            let frozen = Frozen {
-                id,
-                brand_id,
-                topic_id,
-                partials: partials.collect(),
-                text: text_of(&self.template),
-                template: self.template.slug,
-                subject: self.template.subject,
-                html: self.template.html,
-                data,
-                reply_to,
-            };
+            let frozen = self.whole(id, brand_id, topic_id, data, reply_to);
             Compiled::new(&frozen)?;
             Ok(frozen.inlined().0)
         };

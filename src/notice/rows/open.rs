@@ -15,7 +15,7 @@ use crate::db::Write;
 use crate::decision::Class;
 use crate::id::{ContentId, MailingId, NoticeId};
 use crate::message;
-use crate::message::rows::{Apart, FreezeError, Source, freeze_apart, template_as_text};
+use crate::message::rows::{Apart, FreezeError, Source, as_it_stands, freeze_apart};
 use crate::notice::clock::complete_by;
 use crate::notice::evidence::{Kind, body, hex};
 use crate::notice::lint;
@@ -202,9 +202,12 @@ async fn must_be_fit(
     kind: RoundKind,
 ) -> Result<(), NoticeError> {
     let Source::Stored(slug) = source(policy, kind) else { return Ok(()) };
-    let sources = template_as_text(txn, slug, brand.id, Class::Notice).await.map_err(unusable)?;
+    let template = as_it_stands(txn, slug, brand.id, Class::Notice).await.map_err(unusable)?;
     let answers = version.approval == Approval::Required || version.change == Change::NewUse;
-    let findings = lint::check(&sources, &lint::hosts_of(brand, &app.settings.base_url), answers);
+    let (brand, base) = (brand.clone(), app.settings.base_url.clone());
+    let look = move || lint::check(&template, &brand, &base, answers);
+    let findings = tokio::task::spawn_blocking(look).await;
+    let findings = findings.map_err(|error| DbErr::Custom(error.to_string()))?;
     match findings.refused.is_empty() {
         true => Ok(()),
         false => Err(NoticeError::Template(findings.refused.join("; "))),

@@ -16,7 +16,7 @@ use crate::brand::{self, Brand};
 use crate::clock::Timestamp;
 use crate::db::Write;
 use crate::decision::Class;
-use crate::message::rows::{FreezeError, template_as_text};
+use crate::message::rows::{FreezeError, as_it_stands};
 use crate::notice::lint;
 use crate::policy::draft::MAX_TITLE;
 use crate::policy::rows::{self, Policy, Wanted};
@@ -43,7 +43,10 @@ pub(super) struct PolicyBody {
     /// The language tag (RFC 5646) of its texts, `en` when absent; fixed once it has a version.
     language: Option<String>,
     /// The slug of the template of its notices; absent, a built-in one that says all that a notice must. It has to serve
-    /// class notice, name all that a notice must, and hold nothing that tracks or advertises.
+    /// class notice and to say, for all to see, in the HTML and in the text part, what a notice must: what changes, from when
+    /// (`data.effective_date` and `data.effective_utc`), where the new and the old text stand (`data.url`, `data.old_url`), what
+    /// rights people have and whom to ask; `approve_url`; in the subject the policy's name. It may link to nothing but what the
+    /// notice itself leads to, load nothing and hide nothing.
     template: Option<String>,
     /// Days, 0 to 365, between the day on which everyone has been told and the one from which a version holds; 30 when
     /// absent.
@@ -265,12 +268,14 @@ async fn checked_template(
     brand: &Brand,
     template: &str,
 ) -> Result<Vec<FieldError>, Problem> {
-    let sources = template_as_text(txn, template, brand.id, Class::Notice).await;
-    let sources = sources.map_err(|error| match error {
+    let stands = as_it_stands(txn, template, brand.id, Class::Notice).await;
+    let stands = stands.map_err(|error| match error {
         FreezeError::Db(error) => error.into(),
         other => Problem::field("/template", other.to_string()),
     })?;
-    let findings = lint::check(&sources, &lint::hosts_of(brand, &app.settings.base_url), true);
+    let (brand, base) = (brand.clone(), app.settings.base_url.clone());
+    let look = move || lint::check(&stands, &brand, &base, true);
+    let findings = tokio::task::spawn_blocking(look).await.map_err(|_| Problem::internal())?;
     let field = |reason| FieldError { pointer: "/template".to_owned(), reason };
     check::done(findings.refused.into_iter().map(field).collect())?;
     Ok(findings.warnings.into_iter().map(field).collect())

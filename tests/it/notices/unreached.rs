@@ -10,7 +10,7 @@ use crate::harness::{Act, Answer, Database, Stage, Tidings};
 use crate::promises::sql;
 
 /// All that a notice must say.
-const GOOD: &str = "<p>{{data.summary}} {{data.effective_date}} <a href=\"{{data.url}}\">new</a> \
+const GOOD: &str = "<p>{{data.summary}} {{data.effective_date}} {{data.effective_utc}} <a href=\"{{data.url}}\">new</a> \
     <a href=\"{{data.old_url}}\">old</a> <a href=\"{{approve_url}}\">answer</a> {{data.rights}} {{brand.postal_address}}</p>";
 
 on_both! {
@@ -74,21 +74,23 @@ on_both! {
     async fn those_for_whom_the_template_cannot_be_made_are_listed_and_hold_nobody_up(database: Database) {
         let tidings = Tidings::start_web(database).await;
         tidings.ready_to_send().await;
-        let template = |html: &str| json!({ "subject": "{{data.policy}} changes", "html": html, "classes": ["notice"] });
-        tidings.put("/templates/plan", template("<p>Your plan is {{attributes.plan}}.</p>")).await.ok();
-        tidings.put("/templates/notice", template(&format!("{GOOD}{{{{> plan}}}}"))).await.ok();
+        // A subject that holds ten times a long name is too long.
+        let subject = format!("{{{{data.policy}}}} changes{}", " {{name}}".repeat(10));
+        let template = |html: &str| json!({ "subject": subject, "html": html, "classes": ["notice"] });
+        tidings.put("/templates/name", template("<p>Your name is {{name}}.</p>")).await.ok();
+        tidings.put("/templates/notice", template(&format!("{GOOD}{{{{> name}}}}"))).await.ok();
         for n in 0..6 {
-            let attributes = if n % 3 == 0 { json!({}) } else { json!({ "plan": "large" }) };
-            let person = json!({ "email": format!("p{n}@people.example.com"), "attributes": attributes });
+            let name = if n % 3 == 0 { "x".repeat(200) } else { "Ann".to_owned() };
+            let person = json!({ "email": format!("p{n}@people.example.com"), "name": name });
             tidings.post("/recipients", person).await.is(201);
         }
         tidings.policy(json!({ "template": "notice" })).await;
         let notice = tidings.announce("adverse", json!({})).await;
         let id = notice["id"].as_str().unwrap();
         // What becomes of the template afterwards concerns nobody of this round.
-        tidings.put("/templates/plan", template("<p>{{attributes.nobody_has_it}}</p>")).await.ok();
+        tidings.put("/templates/name", template("<p>{{attributes.nobody_has_it}}</p>")).await.ok();
         let worker = tidings.another(Parts { web: false, ..Parts::default() }).await;
-        let late = json!({ "email": "late@people.example.com", "attributes": { "plan": "small" } });
+        let late = json!({ "email": "late@people.example.com", "name": "Small" });
         tidings.post("/recipients", late).await.is(201);
         let told = tidings.notice_when("was tried for everyone", id, |notice| {
             notice["counts"]["total"] == 7 && notice["rounds"][0]["completed_at"].is_string()
@@ -96,11 +98,11 @@ on_both! {
         .await;
         assert_eq!(told["counts"], json!({ "total": 7, "told": 5, "pending": 0, "unreachable": 2 }), "{told}");
         let text = tidings.smtp.wait_for_message_to("late@people.example.com").await.text();
-        assert!(text.contains("Your plan is small."), "{text}");
+        assert!(text.contains("Your name is Small."), "{text}");
         let list = tidings.get(&format!("/notices/{id}/unreachable")).await.ok();
         let mut listed: Vec<&str> = Vec::new();
         for one in list["items"].as_array().unwrap() {
-            assert!(one["reason"].as_str().unwrap().contains("attributes.plan is not there"), "{one}");
+            assert!(one["reason"].as_str().unwrap().contains("subject is longer than 2000 octets"), "{one}");
             listed.push(one["email"].as_str().unwrap());
         }
         listed.sort_unstable();

@@ -9,7 +9,7 @@ use crate::harness::{Database, Tidings, eventually};
 
 const DAY: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
 /// All that a notice must say.
-const GOOD: &str = "<p>{{data.summary}} {{data.effective_date}} <a href=\"{{data.url}}\">new</a> \
+const GOOD: &str = "<p>{{data.summary}} {{data.effective_date}} {{data.effective_utc}} <a href=\"{{data.url}}\">new</a> \
     <a href=\"{{data.old_url}}\">old</a> <a href=\"{{approve_url}}\">answer</a> {{data.rights}} {{brand.postal_address}}</p>";
 
 async fn ready(database: Database) -> Tidings {
@@ -28,6 +28,12 @@ on_both! {
             (GOOD.replace("{{data.effective_date}}", ""), Some("the date")),
             (format!("{GOOD}<img src=\"https://acme.example.com/p.gif\">"), Some("images")),
             (format!("{GOOD}<a href=\"https://shop.example/?utm_source=mail\">Sale</a>"), Some("utm_")),
+            (format!("{GOOD}<a href=\"&#104;ttps:\\\\acme.example.com/sale\">Sale</a>"), Some("/sale")),
+            (format!("<p>Hello</p><!-- {GOOD} -->"), Some("the date")),
+            (format!("<p>Hello</p>{{{{#if data.never}}}}{GOOD}{{{{/if}}}}"), Some("the date")),
+            (format!("<div style=\"display:none\">{GOOD}</div>"), Some("display:none")),
+            (format!("{GOOD}{{{{#if (eq name \"Ada\")}}}}<object data=\"//t.example\"></object>{{{{/if}}}}"), Some("<object>")),
+            (format!("{GOOD}{{{{#if attributes.promo}}}}{{{{attributes.promo}}}}{{{{/if}}}}"), Some("attributes")),
         ] {
             let template = json!({ "subject": "{{data.policy}} changes", "html": html, "classes": ["notice"] });
             tidings.put("/templates/notice", template).await.ok();
@@ -40,6 +46,10 @@ on_both! {
                 }
             }
         }
+        let template = json!({ "subject": "Great news", "html": GOOD, "classes": ["notice"] });
+        tidings.put("/templates/notice", template).await.ok();
+        let reason = tidings.put("/policies/privacy", policy.clone()).await.refuses("/template");
+        assert!(reason.contains("subject"), "{reason}");
         let html = format!("{GOOD}<p>Please check this page from time to time.</p>");
         let template = json!({ "subject": "{{data.policy}} changes", "html": html, "classes": ["notice"] });
         tidings.put("/templates/notice", template).await.ok();

@@ -49,7 +49,7 @@ on_both! {
     async fn pn10_a_reminder_that_cannot_be_made_keeps_nobody_from_being_told(database: Database) {
         let template = json!({
             "subject": "{{data.policy}}", "classes": ["notice"],
-            "html": "<p>{{data.summary}} {{data.effective_date}} {{data.url}} {{data.old_url}} {{approve_url}} {{data.rights}} \
+            "html": "<p>{{data.summary}} {{data.effective_date}} {{data.effective_utc}} {{data.url}} {{data.old_url}} {{approve_url}} {{data.rights}} \
                 {{brand.postal_address}}</p>",
         });
         let tidings = Tidings::start(database).await;
