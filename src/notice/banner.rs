@@ -17,7 +17,15 @@ pub static SCRIPT: LazyLock<String> = LazyLock::new(|| {
     let words: Map<String, Value> = Language::ALL
         .into_iter()
         .map(|language| {
-            let words = ["banner.label", "banner.ahead", "banner.since", "banner.link", "banner.close"];
+            let words = [
+                "banner.label",
+                "banner.ahead",
+                "banner.since",
+                "banner.link",
+                "banner.close",
+                "banner.approval",
+                "banner.use",
+            ];
             (language.code().to_owned(), json!(words.map(|key| language.text(key))))
         })
         .collect();
@@ -29,6 +37,13 @@ pub static SCRIPT: LazyLock<String> = LazyLock::new(|| {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_readme_names_the_size_that_the_script_has() {
+        let tenths = (SCRIPT.len() + 50) / 100;
+        let size = format!("The script has {}.{} kB", tenths / 10, tenths % 10);
+        assert!(include_str!("../../README.md").contains(&size), "{size}");
+    }
 
     #[test]
     fn the_script_is_small_and_names_nothing_that_keeps_or_tracks() {

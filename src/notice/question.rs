@@ -19,10 +19,15 @@ pub enum Question {
 impl Question {
     /// What is asked about this version.
     pub fn of(version: &Version) -> Self {
-        match (version.use_topic_id, version.approval) {
-            (Some(_), _) => Self::Use,
-            (None, Approval::Required) => Self::Approval,
-            (None, Approval::None) => Self::Nothing,
+        Self::about(version.use_topic_id.is_some(), version.approval)
+    }
+
+    /// What is asked about a version with or without a new use that can be refused.
+    pub fn about(new_use: bool, approval: Approval) -> Self {
+        match (new_use, approval) {
+            (true, _) => Self::Use,
+            (false, Approval::Required) => Self::Approval,
+            (false, Approval::None) => Self::Nothing,
         }
     }
 

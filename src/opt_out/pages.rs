@@ -108,6 +108,11 @@ impl Subject {
         by_link::one_click_scope(&self.brand)
     }
 
+    /// Whether the message is of a topic that cannot be refused.
+    fn stays(&self) -> bool {
+        !self.topic.class.can_be_refused()
+    }
+
     /// A page about it: what every text may name, and `more`.
     fn page(&self, template: &str, title: &str, more: Value) -> Response {
         let mut data = json!({
@@ -136,6 +141,9 @@ async fn ask(app: &App, link: &Link, subject: &Subject) -> Result<Response, DbEr
     let on = app.db.opt_out_reads();
     let scopes = scopes(link, subject.default_scope());
     let standing = rows::standing_words(on, &link.address_hash).await?;
+    if subject.stays() {
+        return other(app, subject, &standing).await;
+    }
     let stands = scopes.iter().all(|&scope| stands_already(&standing, scope).is_some());
     let opted_in: Vec<&Stood> = standing
         .iter()
@@ -152,9 +160,35 @@ async fn ask(app: &App, link: &Link, subject: &Subject) -> Result<Response, DbEr
         AskedScope::Brand => "ask.scope.brand",
         AskedScope::All => "ask.scope.all",
     };
-    let stays = !subject.topic.class.can_be_refused();
-    let more = json!({ "stands": stands, "date": newer(&times, link, subject), "scope_text": scope_text, "stays": stays });
+    let more = json!({ "stands": stands, "date": newer(&times, link, subject), "scope_text": scope_text });
     Ok(subject.page("ask", "ask.title", more))
+}
+
+/// Topics named at most on the page of what else can be stopped.
+const NAMED: usize = 20;
+
+/// The page of a message that cannot be refused: why not, and which other mail can be, the narrower choice first.
+async fn other(app: &App, subject: &Subject, standing: &[Stood]) -> Result<Response, DbErr> {
+    let topics = brand::rows::topics_after(app.db.opt_out_reads(), subject.brand.id, None, 200).await?;
+    let names = topics.into_iter().filter(|topic| topic.class.can_be_refused()).map(|topic| topic.name);
+    let all = stands_already(standing, Scope::All).is_some();
+    let brand = all || stands_already(standing, Scope::Brand(subject.brand.id)).is_some();
+    let stopped = match (all, brand) {
+        (true, _) => vec!["ask.scope.all"],
+        (false, true) => vec!["ask.scope.brand"],
+        (false, false) => Vec::new(),
+    };
+    let choice = |scope: AskedScope, text: &str| json!({ "scope": scope.as_str(), "text": text, "first": scope == AskedScope::Brand });
+    let mut choices = Vec::new();
+    if !brand {
+        choices.push(choice(AskedScope::Brand, "other.brand"));
+    }
+    if !all {
+        choices.push(choice(AskedScope::All, "other.all"));
+    }
+    let names: Vec<String> = names.take(NAMED).collect();
+    let more = json!({ "names": names, "stopped": stopped, "choices": choices });
+    Ok(subject.page("other", "other.title", more))
 }
 
 /// Opts out, or takes back what the link did.
@@ -229,7 +263,7 @@ async fn done(
         "flights": flights,
         "stopped": [stopped],
         "comes": still_coming(app, link, subject, &answer.standing).await?,
-        "choices": choices(asked),
+        "choices": choices(asked, subject.stays()),
     });
     Ok(subject.page("done", "done.title", more))
 }
@@ -244,7 +278,7 @@ async fn still_coming(
     let stopped_all = stands_already(standing, Scope::All).is_some();
     let stopped_brand = stopped_all || stands_already(standing, Scope::Brand(link.brand)).is_some();
     let mut comes = Vec::new();
-    if !subject.topic.class.can_be_refused() {
+    if subject.stays() {
         comes.push(json!({ "text": "done.comes.this" }));
     }
     comes.push(json!({ "text": "done.comes.service" }));
@@ -264,7 +298,7 @@ async fn still_coming(
 
 /// The buttons of the done page: the narrower scopes, the wider ones, the undo. A narrower one takes back what this
 /// link did beyond it.
-fn choices(asked: AskedScope) -> Value {
+fn choices(asked: AskedScope, stays: bool) -> Value {
     let only = |scope: &str, text: &str| json!({ "undo": true, "scope": scope, "text": text });
     let also = |scope: &str, text: &str| json!({ "undo": false, "scope": scope, "text": text });
     let mut choices = match asked {
@@ -272,6 +306,8 @@ fn choices(asked: AskedScope) -> Value {
         AskedScope::Brand => vec![only("topic", "done.only.topic"), also("all", "done.also.all")],
         AskedScope::All => vec![only("topic", "done.only.topic"), only("brand", "done.only.brand")],
     };
+    // What cannot be refused cannot be all that is.
+    choices.retain(|choice| !stays || choice["scope"] != "topic");
     choices.push(json!({ "undo": true, "scope": null, "text": "done.undo" }));
     Value::Array(choices)
 }
@@ -293,7 +329,11 @@ async fn taken_back(app: &App, subject: &Subject, undone: &Undone, json: bool) -
     }
     let concerned = Scope::Topic(subject.brand.id, subject.topic.id);
     let still = still.iter().any(|&scope| scope.meets(concerned));
-    let more = json!({ "nothing": undone.scopes.is_empty(), "still": still });
+    // A message that cannot be refused speaks of the others, and offers the narrower choice.
+    let (again_scope, button) =
+        if subject.stays() { (Some("brand"), "other.brand") } else { (None, "undone.button") };
+    let nothing = undone.scopes.is_empty();
+    let more = json!({ "nothing": nothing, "still": still, "again_scope": again_scope, "button": button });
     let title = if undone.scopes.is_empty() { "undone.heading.nothing" } else { "undone.title" };
     Ok(subject.page("undone", title, more))
 }

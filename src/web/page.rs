@@ -37,9 +37,10 @@ const LOGO_WIDTH: u32 = 200;
 const LOGO_HEIGHT: u32 = 48;
 
 /// The templates: what a page is called and what it is made of.
-const TEMPLATES: [(&str, &str); 11] = [
+const TEMPLATES: [(&str, &str); 12] = [
     ("layout", include_str!("../../templates/pages/layout.html")),
     ("ask", include_str!("../../templates/pages/ask.html")),
+    ("other", include_str!("../../templates/pages/other.html")),
     ("done", include_str!("../../templates/pages/done.html")),
     ("undone", include_str!("../../templates/pages/undone.html")),
     ("approve", include_str!("../../templates/pages/approve.html")),
@@ -313,9 +314,11 @@ mod tests {
             "scope_text": "ask.scope.all", "stopped": ["ask.scope.all"], "comes": [{ "text": "done.comes.service" }, { "text": "done.comes.kept", "topic": "News", "brand": "Bee" }],
             "flights": [{ "topic": "News", "n": 2 }, { "n": 1 }], "nothing": false, "still": true, "heading": "large.heading",
             "text": "large.text", "again": [{ "name": "scope", "value": "all" }],
-            "choices": [{ "undo": true, "scope": "topic", "text": "done.only.topic" }],
+            "again_scope": "brand", "button": "undone.button", "names": ["News"],
+            "choices": [{ "undo": true, "first": true, "scope": "topic", "text": "done.only.topic" }],
             "in_flight": 2, "policy": "Privacy", "lead": "approve.when", "lead_date": "1 May 2027", "saved": true, "unclear": true,
             "standing": { "text": "approve.stands.agree", "date": "1 May 2027" },
+            "refused": "approve.still.all",
             "approval": true, "summary": ["We share less."], "language": "en", "links": [{ "href": "/p", "text": "notice.new" }],
             "buttons": [{ "decision": "approve", "text": "approve.button.agree", "answered": true, "stands": true }],
         })

@@ -418,7 +418,10 @@ on_both! {
         let opt_outs = tidings.get(&format!("/opt-outs?email={ADA}")).await.ok();
         assert_eq!(opt_outs["items"][0]["scope"], json!({ "brand": "acme", "topic": "profiling" }), "{opt_outs}");
         assert_eq!(opt_outs["items"][0]["channel"], "page");
-        assert!(answers(&tidings, &path, "approve").await.is(200).text.contains("Saved: you allow it"));
+        let allowed = answers(&tidings, &path, "approve").await;
+        assert!(allowed.is(200).text.contains("Saved: you allow it") && !allowed.text.contains("still stands"), "{}", allowed.text);
+        let allowed = as_json(&tidings, Method::POST, &path, "decision=approve").await.is(200).json();
+        assert_eq!(allowed["still_refused"], json!([]), "{allowed}");
         assert_eq!((decided().await, tallied(&tidings, &notice).await), (json!("send"), [1, 0, 1]));
         // The change holds for everyone; the use can be refused later on too.
         tidings.advance(DAY * 41);
@@ -433,6 +436,16 @@ on_both! {
         // What was said by another way is not taken back by the link.
         let by_phone = json!({ "email": ADA, "scope": "all", "channel": "phone" });
         tidings.post("/opt-outs", by_phone).await.ok();
+        // What that means is said.
+        for page in [answers(&tidings, &path, "approve").await, tidings.page(&path).await] {
+            for words in ["every other brand here. That still stands", "your data is not used for “<bdi>PROFILING</bdi>”"] {
+                assert!(page.is(200).text.contains(words), "{words}: {}", page.text);
+            }
+        }
+        let allowed = as_json(&tidings, Method::POST, &path, "decision=approve").await.is(200).json();
+        assert_eq!((&allowed["still_refused"], &allowed["answer"]["decision"]), (&json!(["opted_out_of_all"]), &json!("approve")));
+        let refused = as_json(&tidings, Method::POST, &path, "decision=decline").await.is(200).json();
+        assert!(refused.get("still_refused").is_none(), "{refused}");
         answers(&tidings, &path, "approve").await.is(200);
         assert_eq!(decided().await, "suppress");
         tidings.stop().await;

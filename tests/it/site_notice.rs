@@ -40,14 +40,21 @@ on_both! {
         let base = &tidings.base;
         let shown = feed(&tidings, "").await;
         assert_eq!(shown, [json!({
-            "policy": "privacy", "version": 2, "title": "Privacy policy", "change": "material",
+            "policy": "privacy", "version": 2, "title": "Privacy policy", "change": "material", "asks": "nothing",
             "summary": "We keep data for another time.", "published_at": published["version"]["published_at"],
             "effective_at": body["effective_at"], "url": format!("{}/policies/privacy/2", shown_base(&shown, base)),
             "changes_url": format!("{}/policies/privacy/2/changes", shown_base(&shown, base)),
             "placements": ["policy", "homepage"],
         })]);
         for (lang, title) in [("de", "Datenschutz"), ("de-AT", "Datenschutz"), ("fr", "Privacy policy")] {
-            assert_eq!(feed(&tidings, &format!("&lang={lang}")).await[0]["title"], title, "{lang}");
+            let told = feed(&tidings, &format!("&lang={lang}")).await[0].clone();
+            assert_eq!(told["title"], title, "{lang}");
+            // The links lead to what was named, in its language.
+            let own = if title == "Datenschutz" { "de" } else { "en" };
+            for (name, page) in [("url", "/2"), ("changes_url", "/2/changes")] {
+                let url = told[name].as_str().unwrap();
+                assert!(url.ends_with(&format!("/policies/privacy{page}?lang={own}")), "{lang}: {url}");
+            }
         }
         // What people are told after a correction is what stands here, and a minor change is named without a place.
         let notice = published["notice"]["id"].as_str().unwrap();
@@ -74,7 +81,8 @@ on_both! {
         let settings = with(policy(), json!({ "placements": ["footer"], "banner_days_after": 0 }));
         tidings.put("/policies/privacy", settings).await.ok();
         let notice = announced(&tidings, version(&tidings, "adverse", 40)).await;
-        assert_eq!(feed(&tidings, "").await[0]["placements"], json!(["footer"]));
+        let shown = feed(&tidings, "").await;
+        assert_eq!((&shown[0]["placements"], &shown[0]["asks"]), (&json!(["footer"]), &json!("approval")));
         let later = crate::policies::in_days(&tidings, 60);
         let put_off = json!({ "effective_at": later, "reason": "It takes longer." });
         tidings.post(&format!("/notices/{notice}/postpone"), put_off).await.ok();
@@ -167,18 +175,27 @@ async fn the_banner_is_shown_on_a_brands_page_to_everyone_and_leaves_nothing_beh
         "ar": { "title": "سياسة الخصوصية", "summary": "نحتفظ بالبيانات مدة أقصر.", "body_markdown": "# سياسة" },
         "de": { "title": "Datenschutz", "summary": "<b>Kürzer</b> & knapper.", "body_markdown": "# D" },
     } });
-    announced(&tidings, with(version(&tidings, "material", 40), arabic)).await;
+    let long = format!("We keep data {}for a year.", "longer, ".repeat(40));
+    let arabic = with(arabic, json!({ "summary": long }));
+    announced(&tidings, with(version(&tidings, "adverse", 40), arabic)).await;
     announced(&tidings, version(&tidings, "minor", 41)).await;
     let given = json!({ "tidings": tidings.base, "script": format!("{}/notices/banner.js", tidings.base) });
     brand_with_origins(&tidings, json!(["http://localhost:3000"])).await;
-    let judge = move || tools::run_json(tools::node("banner.cjs"), given.to_string());
-    let judged = tokio::task::spawn_blocking(judge).await.unwrap();
-    assert_eq!(judged["findings"], json!([]));
+    let look = async || {
+        let given = given.to_string();
+        let judge = move || tools::run_json(tools::node("banner.cjs"), given);
+        let judged = tokio::task::spawn_blocking(judge).await.unwrap();
+        assert_eq!(judged["findings"], json!([]));
+        judged
+    };
+    let judged = look().await;
     let said = |name: &str| judged["said"][name].as_str().unwrap_or_default().to_owned();
     assert!(
         said("en").contains("Privacy policy\u{2069} changes on ") && said("en").contains("What changes"),
         "{judged}"
     );
+    assert!(said("en").contains("longer,…") || said("en").contains("longer…"), "{judged}");
+    assert!(said("en").chars().count() < 400 && said("en").contains("We ask you to agree"), "{judged}");
     assert_eq!(said("en").matches("We keep data").count(), 1, "a minor change has no banner: {judged}");
     assert!(said("de").contains("<b>Kürzer</b> & knapper.") && said("de").contains("Schließen"), "{judged}");
     assert!(said("ar").contains("سياسة الخصوصية"), "{judged}");
@@ -186,5 +203,14 @@ async fn the_banner_is_shown_on_a_brands_page_to_everyone_and_leaves_nothing_beh
         assert_eq!(judged["said"][nothing], Value::Null, "{nothing}: {judged}");
     }
     assert!(!judged.to_string().contains(ADA));
+    // Of several changes each has one line.
+    announced(&tidings, version(&tidings, "material", 42)).await;
+    let several = look().await;
+    let said = several["said"]["en"].as_str().unwrap();
+    assert_eq!(
+        (said.matches(" changes on ").count(), said.contains("We keep data")),
+        (2, false),
+        "{several}"
+    );
     tidings.stop().await;
 }

@@ -402,6 +402,28 @@ on_both! {
         tidings.stop().await;
     }
 
+    async fn a_link_in_what_cannot_be_refused_asks_which_other_mail_is_wanted(database: Database) {
+        let tidings = set_up(database).await;
+        let path = path(&tidings, "notice", ADA).await;
+        let page = tidings.page(&path).await;
+        let at = |words: &str| page.text.find(words).unwrap_or_else(|| panic!("{words}: {}", page.text));
+        assert!(page.is(200).text.contains("Which other mail do you want?") && !page.text.contains("Stop these messages?"));
+        assert!(at("cannot be stopped, because") < at("What you can stop") && at("<bdi>MARKETING</bdi></li>") < at("<form"));
+        assert!(!page.text.contains("<bdi>SERVICE</bdi></li>"), "{}", page.text);
+        // The narrower choice first, and neither is left to a default.
+        assert!(at("value=\"brand\"") < at("value=\"all\"") && page.text.matches("<button").count() == 2, "{}", page.text);
+        let done = tidings.submit(&path, &[("page", "1"), ("scope", "brand")]).await;
+        assert!(done.is(200).text.contains("cannot be refused") && !done.text.contains("Stop only"), "{}", done.text);
+        assert_eq!((decision(&tidings, "marketing", ADA).await, decision(&tidings, "notice", ADA).await), ("suppress".into(), "send".into()));
+        assert!(!said(&tidings, ADA).await["stands"].to_string().contains("\"all\""));
+        let page = tidings.page(&path).await;
+        assert!(page.text.contains("What has stopped") && page.text.matches("<button").count() == 1, "{}", page.text);
+        let undone = tidings.submit(&path, &[("page", "1"), ("undo", "1")]).await;
+        assert!(undone.is(200).text.contains("name=\"scope\" value=\"brand\""), "{}", undone.text);
+        assert_eq!(decision(&tidings, "marketing", ADA).await, "send");
+        tidings.stop().await;
+    }
+
     async fn a_link_from_the_service_side_works_and_says_what_still_comes(database: Database) {
         let tidings = set_up(database).await;
         let path = path(&tidings, "service", ADA).await;

@@ -97,6 +97,7 @@ async fn serve(
         Some(None) => Came::Unclear,
         Some(Some(decision)) => act(app, link, &mut subject, decision, arrived).await?,
     };
+    subject.look_what_is_refused(app, link).await?;
     if json {
         return Ok(as_json(&subject, &came));
     }
@@ -231,6 +232,9 @@ fn as_json(subject: &Subject, came: &Came) -> Response {
         "newer": subject.newer.as_ref().map(|newer| newer.number),
         "answer": answer,
     });
+    if subject.allowed().is_some() {
+        answered["still_refused"] = json!(subject.refused);
+    }
     match came {
         Came::Answered { new, rest } => {
             answered["recorded"] = Value::Bool(*new);

@@ -22,6 +22,7 @@ use crate::brand::{self, Brand};
 use crate::clock::Timestamp;
 use crate::id::VersionId;
 use crate::notice::banner::SCRIPT;
+use crate::notice::question::Question;
 use crate::notice::rows::site::{Shown, shown, tellings, texts};
 use crate::notice::text::pick;
 use crate::policy::Change;
@@ -53,6 +54,8 @@ struct Item {
     version: i64,
     title: String,
     change: Change,
+    /// What people are asked in the message that tells them: `nothing`, `approval` or `use`.
+    asks: &'static str,
     summary: String,
     published_at: Timestamp,
     effective_at: Timestamp,
@@ -120,15 +123,20 @@ async fn changes(app: &App, brand: &Brand, language: &str) -> Result<Vec<Item>, 
             .iter()
             .find(|telling| telling.version_id == shown.version_id && telling.language == text.language);
         let url = format!("{base}/policies/{}/{}", shown.slug, shown.number);
+        let in_language = match language {
+            "" => String::new(),
+            _ => format!("?lang={}", text.language),
+        };
         Some(Item {
             version: shown.number,
             title: text.title.clone(),
             change: shown.change,
+            asks: Question::about(shown.new_use, shown.approval).as_str(),
             summary: told.map_or(&text.summary, |told| &told.summary).clone(),
             published_at: shown.published_at,
             effective_at: shown.effective_at,
-            changes_url: format!("{url}/changes"),
-            url,
+            changes_url: format!("{url}/changes{in_language}"),
+            url: format!("{url}{in_language}"),
             placements: if shown.change.makes_a_notice() { shown.placements } else { json!([]) },
             policy: shown.slug,
         })

@@ -6,8 +6,8 @@ use super::TELLING;
 use crate::clock::Timestamp;
 use crate::db::{Db, Kind, List};
 use crate::id::{BrandId, VersionId};
-use crate::policy::Change;
 use crate::policy::rows::{Policy, Text, text};
+use crate::policy::{Approval, Change};
 use crate::recipient::rows::Recipient;
 
 /// Most changes shown at a time.
@@ -28,6 +28,10 @@ pub struct Shown {
     pub number: i64,
     /// How it changes the policy.
     pub change: Change,
+    /// Whether it holds only for those who approve.
+    pub approval: Approval,
+    /// Whether it brings a use that people can refuse.
+    pub new_use: bool,
     /// When everyone could read it.
     pub published_at: Timestamp,
     /// From when it holds.
@@ -53,7 +57,8 @@ pub struct Telling {
 pub async fn shown(on: &impl ConnectionTrait, db: &Db, brand: BrandId) -> Result<Vec<Shown>, DbErr> {
     let effective = "COALESCE(n.effective_at, v.effective_at, v.published_at)";
     let sql = format!(
-        "SELECT p.slug, p.language, p.placements, v.id AS version_id, v.number, v.change, v.published_at, \
+        "SELECT p.slug, p.language, p.placements, v.id AS version_id, v.number, v.change, v.approval, \
+         v.use_topic_id IS NOT NULL AS new_use, v.published_at, \
          {effective} AS effective_at \
          FROM policies p JOIN policy_versions v ON v.policy_id = p.id LEFT JOIN notices n ON n.version_id = v.id \
          WHERE p.brand_id = $1 AND v.state = 'published' AND (n.state IS NULL OR n.state <> 'withdrawn') \

@@ -7,7 +7,7 @@ use crate::address::mask;
 use crate::app::App;
 use crate::brand::{self, Brand, Topic};
 use crate::clock::Timestamp;
-use crate::decision::Standing;
+use crate::decision::{Reason, Standing};
 use crate::id::NoticeId;
 use crate::language::Choice;
 use crate::link::Link;
@@ -15,6 +15,8 @@ use crate::notice::evidence::hex;
 use crate::notice::question::{Asked, Closed, Question};
 use crate::notice::rows::{self, approvals, site};
 use crate::notice::{Decision, text};
+use crate::opt_out::rows::explain;
+use crate::opt_out::words::Because;
 use crate::policy::rows::{Policy, Text, Version};
 use crate::policy::{Approval, State};
 use crate::recipient;
@@ -45,6 +47,8 @@ pub(super) struct Subject {
     pub(super) answer: Option<(Decision, Timestamp)>,
     /// The masked address; none after erasure.
     pub(super) address: Option<String>,
+    /// What else the person refused that covers the use, whatever they answered here.
+    pub(super) refused: Vec<Reason>,
     pub(super) now: Timestamp,
     pub(super) look: Look,
     /// The person's language, or what their browser asks for.
@@ -121,11 +125,36 @@ impl Subject {
             compared,
             newer: newer.last().map(|newer| Version::clone(newer)),
             use_topic,
+            refused: Vec::new(),
             asked,
             now,
             https,
             prefix,
         }))
+    }
+
+    /// Looks which refusals still stand that cover the use: of everything, of the brand, or said in another way than by
+    /// a link of this notice.
+    pub(super) async fn look_what_is_refused(&mut self, app: &App, link: &Link) -> Result<(), DbErr> {
+        let Some(topic) = self.allowed() else { return Ok(()) };
+        let explained = explain(app.db.reads(), &link.address_hash, topic).await?;
+        let said = |because: Because| match because {
+            Because::Reason(
+                reason @ (Reason::OptedOutOfAll
+                | Reason::OptedOutOfBrand
+                | Reason::OptedOutOfTopic
+                | Reason::Complaint),
+            ) => Some(reason),
+            Because::Reason(_) | Because::Ground(_) => None,
+        };
+        self.refused = explained.because.into_iter().filter_map(said).collect();
+        Ok(())
+    }
+
+    /// The topic of the new use, when the person allows it.
+    pub(super) fn allowed(&self) -> Option<&Topic> {
+        let allows = matches!(self.answer, Some((Decision::Approve, _)));
+        self.use_topic.as_ref().filter(|_| allows && self.asked.question == Question::Use)
     }
 
     /// SHA-256 of the text, hexadecimal.

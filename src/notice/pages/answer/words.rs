@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::subject::Subject;
+use crate::decision::Reason;
 use crate::notice::Decision;
 use crate::notice::question::{Closed, Question};
 
@@ -44,6 +45,7 @@ pub(super) fn data(subject: &Subject, saved: bool, unclear: bool, flights: usize
         "saved": saved && open,
         "unclear": unclear,
         "standing": standing(subject),
+        "refused": refused(subject),
         "approval": approval,
         "nothing": subject.closed == Some(Closed::NotAsked),
         "summary": if tells(subject) { summary } else { Vec::new() },
@@ -86,6 +88,19 @@ fn standing(subject: &Subject) -> Option<Value> {
     };
     let date = subject.answer.map(|(_, at)| locale.day(at)).unwrap_or_default();
     Some(json!({ "text": text, "date": date }))
+}
+
+/// What else was refused that covers the use, the widest first; nothing where the answer is all there is.
+fn refused(subject: &Subject) -> Option<&'static str> {
+    subject.allowed().filter(|_| subject.closed.is_none())?;
+    let has = |reason: Reason| subject.refused.contains(&reason);
+    if has(Reason::OptedOutOfAll) {
+        Some("approve.still.all")
+    } else if has(Reason::OptedOutOfBrand) {
+        Some("approve.still.brand")
+    } else {
+        (!subject.refused.is_empty()).then_some("approve.still.other")
+    }
 }
 
 /// Two buttons, which look alike until one of them was pressed.

@@ -114,6 +114,7 @@ async fn ordinary(person: &mut Person<'_>) {
     person.opens("ask-newer", &link).await;
     person.presses("done-newer", &link, "").await;
     let service = path(tidings, "service", &email).await;
+    person.opens("other-service", &service).await;
     person.presses("done-service", &service, "").await;
     let stranger = path(tidings, "marketing", &format!("gone@{}.example.org", person.lang)).await;
     person.opens("ask-unnamed", &stranger).await;
