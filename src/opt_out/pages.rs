@@ -186,7 +186,7 @@ async fn other(app: &App, subject: &Subject, standing: &[Stood]) -> Result<Respo
     if !all {
         choices.push(choice(AskedScope::All, "other.all"));
     }
-    let names: Vec<String> = names.take(NAMED).collect();
+    let names: Vec<String> = names.filter(|_| !brand).take(NAMED).collect();
     let more = json!({ "names": names, "stopped": stopped, "choices": choices });
     Ok(subject.page("other", "other.title", more))
 }

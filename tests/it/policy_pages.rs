@@ -134,7 +134,9 @@ on_both! {
         // Which of the two is named first does not matter, and no choice is the usual one.
         assert_eq!(tidings.page("/policies/privacy/1/changes?from=4").await.is(200).text, page.text);
         assert_eq!(tidings.page("/policies/privacy/4/changes?from=").await.is(200).text, usual.text);
-        assert_eq!(tidings.page("/policies/privacy/4/changes?from=2").await.header("etag"), usual.header("etag"));
+        // Named, the usual one is the same comparison; the links to other languages name it too.
+        let named = tidings.page("/policies/privacy/4/changes?from=2").await;
+        assert_eq!(named.is(200).text.replace("&amp;from&#x3D;2", ""), usual.text);
         for unknown in ["0", "4", "5", "-1", "x", "1.0"] {
             let page = tidings.page(&format!("/policies/privacy/4/changes?from={unknown}")).await;
             assert!(page.is(404).text.contains("There is no such page"), "{unknown}: {}", page.text);

@@ -115,6 +115,8 @@ async fn ordinary(person: &mut Person<'_>) {
     person.presses("done-newer", &link, "").await;
     let service = path(tidings, "service", &email).await;
     person.opens("other-service", &service).await;
+    let fresh = path(tidings, "service", &format!("fresh@{}.example.org", person.lang)).await;
+    person.opens("other-choice", &fresh).await;
     person.presses("done-service", &service, "").await;
     let stranger = path(tidings, "marketing", &format!("gone@{}.example.org", person.lang)).await;
     person.opens("ask-unnamed", &stranger).await;
