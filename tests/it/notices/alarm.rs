@@ -29,7 +29,8 @@ on_both! {
             entries.into_iter().find(|entry| entry.kind == "late")
         })
         .await;
-        tidings.notice_when("was walked through", &id, |notice| notice["counts"]["total"] == PEOPLE).await;
+        let walked = |notice: &Value| notice["rounds"][0]["state"] == "open" && notice["counts"]["total"] == PEOPLE;
+        tidings.notice_when("was walked through", &id, walked).await;
         let sql = format!("SELECT COUNT(*) AS n FROM deliveries WHERE created_at > {}", alarm.at.0);
         let row = on.query_one_raw(Statement::from_string(tidings.app().db.backend(), sql)).await.unwrap();
         let after: i64 = row.unwrap().try_get("", "n").unwrap();
