@@ -2,9 +2,9 @@
 //!
 //! The template is judged by what it would send. It is rendered as it is for real, without the layout, for each case that
 //! a notice can be and in each language, with values that stand nowhere else; and once more for each branch of its
-//! conditions, whatever they ask for, so that nothing hides behind one. What comes out is read as browsers read it
-//! ([`page`]): elements, attributes and styles are those of a list that can neither load anything nor hide anything, each
-//! link is one that the program gives ([`links`]), and what must be said is seen in both parts.
+//! conditions, whatever they ask for, so that nothing hides behind one. What comes out is read as browsers read it: elements,
+//! attributes and styles are those of a list that can neither load anything nor hide anything, each link is one that the
+//! program gives, and what must be said is seen in both parts.
 
 mod links;
 mod page;
