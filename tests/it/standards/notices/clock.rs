@@ -7,6 +7,25 @@ use crate::promises::count;
 
 const HOUR: std::time::Duration = std::time::Duration::from_secs(3600);
 
+/// A notice to so many people whom the relay puts off for longer than there is time; its id.
+async fn put_off(database: Database, people: usize) -> (Tidings, String) {
+    let tidings = Tidings::start(database).await;
+    tidings.ready_to_send().await;
+    tidings.recipients(people).await;
+    tidings.policy(json!({ "lead_time_days": 1 })).await;
+    tidings.smtp.on(Stage::Rcpt, Act::reply(450, "4.2.1 later"));
+    let soon = tidings.clock().now().plus(HOUR * 24 + HOUR / 60).to_string();
+    let notice = tidings.announce("material", json!({ "effective_at": soon })).await;
+    let id = notice["id"].as_str().unwrap().to_owned();
+    (tidings, id)
+}
+
+/// Whether this stands among what happened.
+async fn entered(tidings: &Tidings, action: &str) -> bool {
+    let audit = tidings.get("/audit?limit=100").await.ok();
+    audit["items"].as_array().unwrap().iter().any(|entry| entry["action"] == action)
+}
+
 on_both! {
     async fn pn2_whoever_previews_a_version_sees_whom_it_is_for_and_when_the_last_one_would_be_told(database: Database) {
         let tidings = Tidings::start(database).await;
@@ -31,23 +50,12 @@ on_both! {
     }
 
     async fn pn2_a_notice_that_will_not_be_done_in_time_says_so_and_takes_it_back_when_it_will(database: Database) {
-        let tidings = Tidings::start(database).await;
-        tidings.ready_to_send().await;
-        tidings.recipients(3).await;
-        tidings.policy(json!({ "lead_time_days": 1 })).await;
-        tidings.smtp.on(Stage::Rcpt, Act::reply(450, "4.2.1 later"));
-        let soon = tidings.clock().now().plus(HOUR * 24 + HOUR / 60).to_string();
-        let notice = tidings.announce("material", json!({ "effective_at": soon })).await;
-        let id = notice["id"].as_str().unwrap().to_owned();
-        let entered = async |action: &str| {
-            let audit = tidings.get("/audit?limit=100").await.ok();
-            audit["items"].as_array().unwrap().iter().any(|entry| entry["action"] == action)
-        };
+        let (tidings, id) = put_off(database, 3).await;
         // Each attempt is put off longer than there is time; the clock is looked at every ten seconds.
         eventually("an alarm", async || {
             tidings.advance(HOUR / 120);
             let notice = tidings.get(&format!("/notices/{id}")).await.ok();
-            (notice["on_time"] == false && entered("notice.late").await).then_some(())
+            (notice["on_time"] == false && entered(&tidings, "notice.late").await).then_some(())
         })
         .await;
         tidings.smtp.behave();
@@ -64,21 +72,10 @@ on_both! {
     }
 
     async fn pn2_a_notice_that_was_done_too_late_stays_late(database: Database) {
-        let tidings = Tidings::start(database).await;
-        tidings.ready_to_send().await;
-        tidings.recipients(1).await;
-        tidings.policy(json!({ "lead_time_days": 1 })).await;
-        tidings.smtp.on(Stage::Rcpt, Act::reply(450, "4.2.1 later"));
-        let soon = tidings.clock().now().plus(HOUR * 24 + HOUR / 60).to_string();
-        let notice = tidings.announce("material", json!({ "effective_at": soon })).await;
-        let id = notice["id"].as_str().unwrap().to_owned();
-        let entered = async |action: &str| {
-            let audit = tidings.get("/audit?limit=100").await.ok();
-            audit["items"].as_array().unwrap().iter().any(|entry| entry["action"] == action)
-        };
+        let (tidings, id) = put_off(database, 1).await;
         wait_until("an alarm", async || {
             tidings.advance(HOUR / 120);
-            entered("notice.late").await
+            entered(&tidings, "notice.late").await
         })
         .await;
         tidings.smtp.behave();
@@ -98,7 +95,7 @@ on_both! {
             })
             .await;
         }
-        assert!(!entered("notice.on_time").await);
+        assert!(!entered(&tidings, "notice.on_time").await);
         assert_eq!(count(&tidings, "notices WHERE late_since IS NOT NULL").await, 1);
         tidings.stop().await;
     }
