@@ -17,6 +17,8 @@ mod m0009_message_ids;
 mod m0010_corrections;
 mod m0011_evidence;
 mod m0012_notice_rules;
+mod m0013_local_dates;
+mod m0014_second_key;
 
 /// The ordered list of migrations.
 pub(crate) struct Migrator;
@@ -37,6 +39,8 @@ impl MigratorTrait for Migrator {
             Box::new(m0010_corrections::Migration),
             Box::new(m0011_evidence::Migration),
             Box::new(m0012_notice_rules::Migration),
+            Box::new(m0013_local_dates::Migration),
+            Box::new(m0014_second_key::Migration),
         ]
     }
 }

@@ -138,6 +138,11 @@ impl fmt::Debug for EmailAddress {
     }
 }
 
+/// A local part without the quotes that may stand around it (RFC 5321 §4.1.2).
+pub fn unquoted(local: &str) -> &str {
+    local.strip_prefix('"').and_then(|local| local.strip_suffix('"')).unwrap_or(local)
+}
+
 /// Masks anything that looks like an address: `a…z@e….com`.
 pub fn mask(address: &str) -> String {
     let Some((local, domain)) = address.rsplit_once('@') else { return "…".to_owned() };

@@ -2,20 +2,25 @@
 //!
 //! [`Timestamp`] is what the database stores and the API shows. Leases, due times and events take their time from the
 //! database's own clock, through [`Clock::now_sql`], so that the clocks of several machines never have to agree.
+//! [`Local`] is such a moment together with the clock on the wall where it was named, for the day that people read.
 //! [`Instant`] counts a worker's own deadlines and runs on through suspend, which [`std::time::Instant`] does not.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Datelike as _, FixedOffset, NaiveDate, NaiveDateTime, SecondsFormat, Utc};
 use sea_orm::{DbBackend, DeriveValueType};
 use serde::{Deserialize, Serialize};
 
+/// The years that RFC 3339 can write.
+const YEARS: RangeInclusive<i32> = 0..=9999;
+
 /// Microseconds since 1970-01-01T00:00:00Z; shown as RFC 3339 in UTC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, DeriveValueType)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, DeriveValueType)]
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
@@ -47,16 +52,18 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// As it is shown: microseconds mean nothing to whoever reads them.
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl FromStr for Timestamp {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        DateTime::parse_from_rfc3339(text)
-            .map(|at| Self(at.timestamp_micros()))
-            .map_err(|_| match without_zone(text) {
-                true => format!("{text:?} has no time zone: write 2027-01-31T00:00:00Z, or an offset such as +01:00 for the Z"),
-                false => format!("{text:?} is not an RFC 3339 time such as 2027-01-31T00:00:00Z"),
-            })
+        text.parse().map(|local: Local| local.at)
     }
 }
 
@@ -87,6 +94,101 @@ impl utoipa::PartialSchema for Timestamp {
 }
 
 impl utoipa::ToSchema for Timestamp {}
+
+/// A moment as somebody named it, with the distance to UTC of the clock by which they did: the day on which it is there
+/// may be another one than in UTC. Read from and shown as RFC 3339 with that distance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Local {
+    /// The moment.
+    pub at: Timestamp,
+    /// By how many minutes that clock is ahead of UTC; below zero where it is behind.
+    pub east: i64,
+}
+
+impl Local {
+    /// The day on which it is there.
+    pub fn date(self) -> NaiveDate {
+        self.shifted().date_naive()
+    }
+
+    /// Day and time of day there, for people, with the distance to UTC: `2027-01-31 00:00 UTC+01:00`.
+    pub fn in_figures(self) -> String {
+        let there = self.shifted().format("%Y-%m-%d %H:%M UTC");
+        if self.east == 0 { there.to_string() } else { format!("{there}{}", self.distance()) }
+    }
+
+    /// What a clock in UTC would show at the moment at which that clock shows this.
+    fn shifted(self) -> DateTime<Utc> {
+        Timestamp(self.at.0.saturating_add(self.east.saturating_mul(60_000_000))).to_datetime()
+    }
+
+    /// `+01:00`.
+    fn distance(self) -> String {
+        let (sign, minutes) = (if self.east < 0 { '-' } else { '+' }, self.east.unsigned_abs());
+        format!("{sign}{:02}:{:02}", minutes / 60, minutes % 60)
+    }
+}
+
+/// By a clock in UTC.
+impl From<Timestamp> for Local {
+    fn from(at: Timestamp) -> Self {
+        Self { at, east: 0 }
+    }
+}
+
+impl fmt::Display for Local {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let there = self.shifted().to_rfc3339_opts(SecondsFormat::AutoSi, true);
+        if self.east == 0 {
+            f.write_str(&there)
+        } else {
+            write!(f, "{}{}", there.trim_end_matches('Z'), self.distance())
+        }
+    }
+}
+
+impl FromStr for Local {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let local = DateTime::parse_from_rfc3339(text)
+            .map(|named: DateTime<FixedOffset>| Self {
+                at: Timestamp(named.timestamp_micros()),
+                east: i64::from(named.offset().local_minus_utc() / 60),
+            })
+            .map_err(|_| match without_zone(text) {
+                true => format!("{text:?} has no time zone: write 2027-01-31T00:00:00Z, or an offset such as +01:00 for the Z"),
+                false => format!("{text:?} is not an RFC 3339 time such as 2027-01-31T00:00:00Z"),
+            })?;
+        // A leap second at the end of a year is kept as the first one of the next.
+        if [local.at.to_datetime(), local.shifted()].iter().any(|there| !YEARS.contains(&there.year())) {
+            return Err(format!(
+                "{text:?} is outside the years 0000 to 9999 in UTC, which is all that RFC 3339 can write"
+            ));
+        }
+        Ok(local)
+    }
+}
+
+impl Serialize for Local {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Local {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl utoipa::PartialSchema for Local {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+        Timestamp::schema()
+    }
+}
+
+impl utoipa::ToSchema for Local {}
 
 /// A duration in microseconds, saturating.
 pub fn micros(duration: Duration) -> i64 {
@@ -210,5 +312,49 @@ mod tests {
         for nowhere in ["2027-01-31T00:00:00", "2027-01-31T00:00:00.5", "2027-01-31"] {
             assert!(nowhere.parse::<Timestamp>().unwrap_err().contains("no time zone"), "{nowhere}");
         }
+    }
+
+    #[test]
+    fn a_moment_that_cannot_be_written_is_refused() {
+        for first_and_last in [
+            "0000-01-01T00:00:00Z",
+            "9999-12-31T23:59:59.999999Z",
+            "9999-12-31T23:59:59+14:00",
+            "0000-01-01T00:00:00-14:00",
+        ] {
+            let local: Local = first_and_last.parse().unwrap();
+            assert_eq!(local.to_string(), first_and_last);
+            assert_eq!(local.at.to_string().parse(), Ok(local.at), "{first_and_last}");
+        }
+        for beyond in [
+            "9999-12-31T23:59:59-14:00",
+            "9999-12-31T23:59:59-00:01",
+            "9999-12-31T23:59:60Z",
+            "9999-12-31T23:59:60+14:00",
+            "0000-01-01T00:00:00+00:01",
+        ] {
+            assert!(beyond.parse::<Local>().unwrap_err().contains("the years 0000 to 9999"), "{beyond}");
+            assert!(beyond.parse::<Timestamp>().is_err(), "{beyond}");
+        }
+    }
+
+    #[test]
+    fn a_moment_is_on_the_day_of_the_clock_by_which_it_was_named() {
+        for (named, day, figures) in [
+            ("2027-01-31T00:00:00+01:00", "2027-01-31", "2027-01-31 00:00 UTC+01:00"),
+            ("2027-01-30T23:00:00Z", "2027-01-30", "2027-01-30 23:00 UTC"),
+            ("2027-01-30T22:30:00.5-09:30", "2027-01-30", "2027-01-30 22:30 UTC-09:30"),
+            ("2028-02-29T23:59:59+14:00", "2028-02-29", "2028-02-29 23:59 UTC+14:00"),
+        ] {
+            let local: Local = named.parse().unwrap();
+            assert_eq!((local.date().to_string().as_str(), local.in_figures().as_str()), (day, figures));
+            assert_eq!(local.at, named.parse().unwrap(), "{named}");
+            assert_eq!(local.to_string().parse(), Ok(local), "{named}");
+        }
+        assert_eq!(
+            "2027-01-31T00:00:00+01:00".parse::<Local>().unwrap().to_string(),
+            "2027-01-31T00:00:00+01:00"
+        );
+        assert_eq!(Local::from(Timestamp(0)).to_string(), "1970-01-01T00:00:00Z");
     }
 }

@@ -80,7 +80,7 @@ use crate::decision::{Class, ENVELOPE_WITHIN, Standing};
 use crate::delivery::rows::{Covered, InFlight, Look, look, take_back, unfinished_among};
 use crate::id::{DeliveryId, OptEventId, RecipientId};
 use crate::opt_out::rows::{Recorded, Refused, Undone, record_opt_in, record_opt_outs};
-use crate::opt_out::{OptIn, OptOut, Scope, Stood};
+use crate::opt_out::{Channel, OptIn, OptOut, Scope, Stood};
 
 /// How long to wait between two looks at first, and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
@@ -282,10 +282,28 @@ pub async fn undo(
     hash: &AddressHash,
     delivery: DeliveryId,
     keep: &[Scope],
+    channel: Channel,
     actor: &str,
 ) -> Result<Undone, DbErr> {
     let txn = app.db.begin_opt_out().await?;
-    let undone = crate::opt_out::rows::undo(&txn, &app.db, hash, delivery, keep, actor).await?;
+    let undone = crate::opt_out::rows::undo(&txn, &app.db, hash, delivery, keep, channel, actor).await?;
+    txn.commit().await?;
+    Ok(undone)
+}
+
+/// Takes back the opt-out of exactly this scope that was said through no message, for somebody who says so. Wider ones stay.
+///
+/// # Errors
+/// As [`opt_in`].
+pub async fn undo_said(
+    app: &App,
+    hash: &AddressHash,
+    scope: Scope,
+    channel: Channel,
+    actor: &str,
+) -> Result<Undone, DbErr> {
+    let txn = app.db.begin_opt_out().await?;
+    let undone = crate::opt_out::rows::undo_said(&txn, &app.db, hash, scope, channel, actor).await?;
     txn.commit().await?;
     Ok(undone)
 }
@@ -465,7 +483,6 @@ impl Wait {
 mod tests {
     use super::*;
     use crate::id::{BrandId, TopicId};
-    use crate::opt_out::Channel;
 
     #[test]
     fn a_scope_inside_another_is_looked_for_once() {

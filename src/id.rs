@@ -7,6 +7,11 @@ use sea_orm::DeriveValueType;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+/// What was given as an id is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it is no id; one has 36 characters, such as 019aa1b2-c3d4-7e5f-8a6b-7c8d9e0f1a2b")]
+pub struct NoId;
+
 macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident)*) => {$(
         $(#[$doc])*
@@ -37,10 +42,10 @@ macro_rules! ids {
         }
 
         impl FromStr for $name {
-            type Err = uuid::Error;
+            type Err = NoId;
 
-            fn from_str(text: &str) -> Result<Self, uuid::Error> {
-                Uuid::parse_str(text).map(Self)
+            fn from_str(text: &str) -> Result<Self, NoId> {
+                Uuid::parse_str(text).map(Self).map_err(|_| NoId)
             }
         }
 

@@ -373,6 +373,9 @@ async fn run_campaigns(app: App, stop: CancellationToken) {
 
 /// Notices are looked at apart from campaigns: however many of those there are, nobody's notice waits for them.
 async fn run_notices(app: App, stop: CancellationToken) {
+    if let Err(error) = notice::worker::begin(&app).await {
+        tracing::error!(%error, "older evidence could not be sealed; the next start tries again");
+    }
     while !stop.is_cancelled() {
         let news = app.db.news().notified();
         let stepped = notice::worker::step(&app).await;

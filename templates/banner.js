@@ -40,7 +40,7 @@ function show(all) {
   some.forEach(function (n) {
     var ahead = Date.parse(n.effective_at) > Date.now();
     var said = w[ahead ? 1 : 2];
-    said = said.replace('{title}', function () { return '\u2068' + n.title + '\u2069'; }).replace('{date}', day(n.effective_at));
+    said = said.replace('{title}', function () { return '\u2068' + n.title + '\u2069'; }).replace('{date}', day(n.effective_date));
     var line = el('p', '', gap, box);
     el('b', said + ' ', '', line);
     // Of several each has one line.

@@ -167,7 +167,7 @@ pub async fn create_key(
     if name.is_empty() || name.chars().count() > MAX_NAME || name.chars().any(char::is_control) {
         return Err(CreateKeyError::Name);
     }
-    let prefix: String = rand::random::<[u8; 5]>().iter().map(|b| format!("{b:02x}")).collect();
+    let prefix = hex::encode(rand::random::<[u8; 5]>());
     let secret = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
     let txn = db.begin().await?;
     let row = api_key::Model {

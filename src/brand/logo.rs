@@ -139,7 +139,7 @@ impl Image {
                 size.height
             ));
         };
-        let digest: String = Sha256::digest(&octets).iter().map(|octet| format!("{octet:02x}")).collect();
+        let digest = hex::encode(Sha256::digest(&octets));
         Ok(Self { logo: Logo::new(&digest[..DIGITS], width, height, kind), octets })
     }
 }

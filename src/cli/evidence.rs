@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use sea_orm::DbErr;
-use serde_json::{Value, json};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
 
 use super::{CliError, Context, actor};
 use crate::access;
@@ -17,15 +18,23 @@ use crate::delivery::rows::{Single, rehearse};
 use crate::id::{DeliveryId, NoticeId};
 use crate::link::KeyRing;
 use crate::message;
-use crate::notice::evidence::archive::{About, CHAIN, Manifest, README, Writer, text_file, verify};
-use crate::notice::evidence::body::Published;
-use crate::notice::evidence::summary::{Summary, page};
-use crate::notice::evidence::{Entry, Head, hex};
+use crate::notice::evidence::archive::{CHAIN, Manifest, README, Writer, text_file, verify};
+use crate::notice::evidence::body::{Exported, Published};
+use crate::notice::evidence::{Account, Entry, Head, Kind};
 use crate::notice::rows::{self, Notice, Read, Reading, Untold};
 use crate::policy;
 
+/// What is said of a chain that an earlier version of the program left.
+const NOT_YET: &str = " It is not sealed yet: the next worker that starts seals it (`tidings serve`). Until then nobody can see whether entries were \
+    cut off from its end.";
+
 /// Who the sample message is for: nobody.
 const SAMPLE: &str = "somebody@example.invalid";
+
+/// What a verification without the database shows, and what it does not.
+const LIMITS: &str = "Each file in it is what its entries say or name. Nobody can see offline whether all of it was written anew, \
+    every entry included: compare that hash with the one that was noted at the export, or that the audit trail of the \
+    installation keeps of it (notice.evidence).";
 
 /// Exports and verifies the proof of who was told what
 #[derive(Debug, Args)]
@@ -42,8 +51,8 @@ enum EvidenceCommand {
 
 /// Writes the proof of a notice as one archive
 ///
-/// It holds the chain of evidence, the texts, a sample message and a summary in words, and names nobody. It is verified
-/// anywhere with `tidings evidence verify FILE`.
+/// It holds the chain of evidence, the texts, what the messages were made from, a sample message and a summary in words, and
+/// names nobody. It is verified anywhere with `tidings evidence verify FILE`. The chain keeps that it was exported.
 #[derive(Debug, Args)]
 struct Export {
     /// The notice
@@ -59,8 +68,9 @@ struct Export {
 
 /// Verifies the evidence of every notice in the database, or an archive
 ///
-/// An archive is verified by itself, without settings and without a database. The exit status is 1 when something was
-/// changed, removed, inserted or moved, and the notice and the entry are named.
+/// An archive is verified by itself, without settings and without a database: every file in it by the entries, and these
+/// by each other. The exit status is 1 when something was changed, removed, inserted or moved, and the notice and the entry
+/// or file are named. Whether all of an archive was written anew only the last entry's hash shows, noted elsewhere.
 #[derive(Debug, Args)]
 struct Verify {
     /// An archive that `tidings evidence export` wrote
@@ -87,11 +97,12 @@ impl Export {
         let notice = rows::find(app.db.reads(), id).await?.ok_or_else(|| {
             CliError::Failed(format!("there is no notice {id}; GET /api/v1/notices lists those there are"))
         })?;
-        let chain = Chain::read(&app, id).await?;
-        let default = || {
-            let Published { policy, version, .. } = &chain.published;
-            PathBuf::from(format!("evidence-{policy}-{}.tar.gz", version.number))
-        };
+        let mut chain = Chain::read(&app, id).await?;
+        let published = chain.account.story.published.as_ref().ok_or_else(|| {
+            CliError::Failed(format!("the evidence of notice {id} does not say what was published"))
+        })?;
+        let default =
+            || PathBuf::from(format!("evidence-{}-{}.tar.gz", published.policy, published.version.number));
         let output = self.output.unwrap_or_else(default);
         if output.exists() {
             let name = output.display();
@@ -99,11 +110,20 @@ impl Export {
                 "{name} is there already; name another file with --output"
             )));
         }
-        let manifest = write(&app, &notice, chain, &output).await?;
+        let sample = sample(&app, &notice).await?;
+        let told = Exported {
+            sample_sha256: sample.as_ref().map(|sample| hex::encode(Sha256::digest(sample))),
+            program: format!("Tidings {}", env!("CARGO_PKG_VERSION")),
+            by: actor(),
+        };
         let txn = app.db.begin().await?;
-        let detail = json!({ "entries": manifest.head.seq, "head": manifest.head.hash });
+        rows::append(&txn, &app.db, id, Kind::Exported, None, &told).await?;
+        let head = rows::head(&*txn, id).await?.unwrap_or_else(Head::start);
+        let detail = json!({ "entries": head.seq, "head": hex::encode(&head.hash) });
         access::rows::record(&*txn, &app.db, &actor(), "notice.evidence", &id.to_string(), detail).await?;
         txn.commit().await?;
+        chain.read_to(&app, &head).await?;
+        let manifest = write(&app, &notice, chain, sample.as_deref(), &output).await?;
         let file = output.display().to_string();
         let words = format!(
             "{file}: {} entries of notice {id}. The last one's hash is {}: write it down elsewhere, so that nothing can be \
@@ -118,73 +138,91 @@ impl Export {
 
 /// The chain of a notice, found whole, in a file without a name.
 struct Chain {
-    lines: File,
+    lines: BufWriter<File>,
     octets: u64,
-    head: Head,
-    published: Published,
-    counts: Summary,
+    account: Account,
 }
 
 impl Chain {
     async fn read(app: &App, notice: NoticeId) -> Result<Self, CliError> {
-        let mut lines = BufWriter::new(tempfile::tempfile()?);
-        let mut counts = Summary::default();
+        let lines = BufWriter::new(tempfile::tempfile()?);
+        let mut chain = Self { lines, octets: 0, account: Account::new(notice) };
         let on = app.db.reads();
         let mut reading = Reading::new(on, notice).await?;
-        let mut octets = 0;
-        let mut keep = |piece: &[Entry]| -> std::io::Result<()> {
-            for entry in piece {
-                counts.take(entry);
-                let line = entry.to_line();
-                octets += line.len() as u64 + 1;
-                writeln!(lines, "{line}")?;
-            }
-            Ok(())
-        };
         while let Some(piece) = reading.piece(on).await? {
-            keep(&piece)?;
+            chain.keep(&piece)?;
         }
-        let kept = |piece: &[Entry]| keep(piece).map_err(|error| DbErr::Custom(error.to_string()));
-        let Read { head, published, unfit } =
+        let kept = |piece: &[Entry]| chain.keep(piece).map_err(|error| DbErr::Custom(error.to_string()));
+        let Read { unfit, .. } =
             reading.finish(on, kept).await?.map_err(|found| broken(notice, &rows::Unfit::Chain(found)))?;
         if let Some(unfit) = unfit.first() {
             return Err(broken(notice, unfit));
         }
-        if !rows::sealed(&app.db, notice).await? {
+        if rows::seal(&app.db, notice).await? == rows::Seal::Broken {
             return Err(broken(notice, &rows::Unfit::Seal));
         }
-        let published = published.ok_or_else(|| {
-            CliError::Failed(format!("the evidence of notice {notice} does not say what was published"))
-        })?;
-        let mut lines = lines.into_inner().map_err(|error| CliError::failed(error.error()))?;
-        lines.seek(SeekFrom::Start(0))?;
-        Ok(Self { lines, octets, head, published, counts })
+        Ok(chain)
+    }
+
+    fn keep(&mut self, piece: &[Entry]) -> std::io::Result<()> {
+        for entry in piece {
+            self.account.take(entry);
+            let line = entry.to_line();
+            self.octets += line.len() as u64 + 1;
+            writeln!(self.lines, "{line}")?;
+        }
+        Ok(())
+    }
+
+    /// Reads on to the entry that tells of the export: whatever comes later belongs to the next one.
+    async fn read_to(&mut self, app: &App, last: &Head) -> Result<(), CliError> {
+        let mut more = last.seq - self.account.head.seq;
+        while more > 0 {
+            let after = self.account.head.seq;
+            let piece =
+                rows::entries(app.db.reads(), self.account.notice, after, more.unsigned_abs().min(1_000));
+            let piece = piece.await?;
+            self.keep(&piece)?;
+            more = if piece.is_empty() { 0 } else { last.seq - self.account.head.seq };
+        }
+        Ok(())
     }
 }
 
 /// Writes the archive beside where it belongs, verifies it and puts it there.
-async fn write(app: &App, notice: &Notice, chain: Chain, output: &Path) -> Result<Manifest, CliError> {
-    let made_at = app.db.read_clock(app.db.reads()).await?;
-    let made_by = format!("Tidings {}", env!("CARGO_PKG_VERSION"));
-    let texts = texts(app, notice, &chain.published).await?;
-    let sample = sample(app, notice).await?;
+async fn write(
+    app: &App,
+    notice: &Notice,
+    chain: Chain,
+    sample: Option<&[u8]>,
+    output: &Path,
+) -> Result<Manifest, CliError> {
+    let Chain { lines, octets, account } = chain;
+    let (published, _) = account.ends().map_err(CliError::Failed)?;
+    let texts = texts(app, notice, published).await?;
     let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let file = tempfile::NamedTempFile::new_in(folder)?;
-    let mut writer = Writer::new(BufWriter::new(file), made_at);
-    let summary = page(&seen(notice, &chain, &made_at.to_string(), &made_by)).map_err(CliError::Failed)?;
+    let mut writer = Writer::new(BufWriter::new(file), account.at);
     let mut add = |name: &str, octets: &[u8]| writer.add(name, octets.len() as u64, octets);
     add("README.txt", README.as_bytes())?;
-    add("summary.html", summary.as_bytes())?;
+    add("summary.html", account.summary().map_err(CliError::Failed)?.as_bytes())?;
     for (name, text) in &texts {
         add(name, text.as_bytes())?;
     }
-    if let Some(sample) = &sample {
+    let bound = account.files().map_err(CliError::Failed)?;
+    for (name, part) in rows::made_from(app.db.reads(), notice.id).await? {
+        // A round that began meanwhile belongs to the next export.
+        if bound.contains_key(&name) {
+            add(&name, part.as_bytes())?;
+        }
+    }
+    if let Some(sample) = sample {
         add("sample.eml", sample)?;
     }
-    let Chain { lines, octets, head, published, counts } = chain;
+    let mut lines = lines.into_inner().map_err(|error| CliError::failed(error.error()))?;
+    lines.seek(SeekFrom::Start(0))?;
     writer.add(CHAIN, octets, BufReader::new(lines))?;
-    let about = About { notice: notice.id, published, made_at, made_by, head, counts };
-    let written = writer.finish(about)?.into_inner().map_err(|error| CliError::failed(error.error()))?;
+    let written = writer.finish(&account)?.into_inner().map_err(|error| CliError::failed(error.error()))?;
     written.as_file().sync_all()?;
     let manifest = verify(BufReader::new(written.reopen()?)).map_err(CliError::failed)?;
     written.persist_noclobber(output).map_err(|error| CliError::failed(error.error))?;
@@ -235,37 +273,6 @@ async fn sample(app: &App, notice: &Notice) -> Result<Option<Vec<u8>>, CliError>
     Ok(Some(made.map_err(|error| CliError::Failed(format!("no sample message can be made: {error}")))?.bytes))
 }
 
-/// What the summary's page shows.
-fn seen(notice: &Notice, chain: &Chain, made_at: &str, made_by: &str) -> Value {
-    let Published { policy, title, brand_name, version, before, change, approval, .. } = &chain.published;
-    let versions: Vec<_> = std::iter::once(version).chain(before).collect();
-    let texts = versions.iter().flat_map(|version| {
-        let named = |text| (version.number, text);
-        version.texts.iter().map(named)
-    });
-    let texts: Vec<Value> = texts
-        .map(|(n, text)| json!({ "file": text_file(n, &text.language), "sha256": text.sha256 }))
-        .collect();
-    json!({
-        "policy": { "slug": policy, "title": title },
-        "brand": { "name": brand_name },
-        "version": version.number,
-        "before": before.as_ref().map(|before| before.number),
-        "change": change,
-        "approval": approval,
-        "effective_at": notice.effective_at,
-        "complete_by": notice.complete_by,
-        "state": notice.state,
-        "notice": notice.id,
-        "summaries": version.texts,
-        "counts": chain.counts,
-        "texts": texts,
-        "head": { "seq": chain.head.seq, "hash": hex(&chain.head.hash) },
-        "made_at": made_at,
-        "made_by": made_by,
-    })
-}
-
 fn broken(notice: NoticeId, unfit: &rows::Unfit) -> CliError {
     CliError::Failed(format!("the evidence of notice {notice} breaks: {unfit}"))
 }
@@ -276,13 +283,13 @@ fn verify_file(context: &Context, file: &Path, as_json: bool) -> Result<(), CliE
     let opened = opened.map_err(|error| CliError::Failed(format!("{name} cannot be read: {error}")))?;
     match verify(BufReader::new(opened)) {
         Ok(manifest) => {
-            let Manifest { notice, policy, version, head, .. } = &manifest;
+            let Manifest { notice, policy, brand, version, head, .. } = &manifest;
             let words = format!(
-                "Whole: {} entries of notice {notice}, version {version} of {:?}. The last one's hash is {}.",
-                head.seq, policy.title, head.hash
+                "Whole: {} entries of notice {notice}, version {version} of {:?} of {:?}. The last one's hash is {}.\n{LIMITS}",
+                head.seq, policy.title, brand.title, head.hash
             );
             let result = json!({ "whole": true, "notice": notice, "policy": policy.slug, "version": version,
-                "head": head, "counts": manifest.counts });
+                "head": head, "counts": manifest.counts, "limits": LIMITS });
             context.out.result(as_json, &result, words);
             Ok(())
         }
@@ -305,12 +312,14 @@ async fn verify_all(context: &Context, as_json: bool) -> Result<(), CliError> {
             Ok(read) => (Some(read.head), read.unfit),
             Err(broken) => (None, vec![rows::Unfit::Chain(broken)]),
         };
-        if !rows::sealed(&app.db, id).await? {
+        let seal = rows::seal(&app.db, id).await?;
+        if seal == rows::Seal::Broken {
             unfit.push(rows::Unfit::Seal);
         }
-        let head = head.map(|head| (head.seq, hex(&head.hash)));
+        let head = head.map(|head| (head.seq, hex::encode(&head.hash)));
         let shown = head.as_ref().map(|(seq, hash)| json!({ "seq": seq, "hash": hash }));
-        let mut result = json!({ "notice": id, "whole": unfit.is_empty(), "head": shown });
+        let mut result = json!({ "notice": id, "whole": unfit.is_empty(), "head": shown,
+            "sealed": seal == rows::Seal::Whole });
         if let Some(one) = unfit.first() {
             first.get_or_insert_with(|| broken(id, one));
             result["because"] = json!(one.to_string());
@@ -324,7 +333,10 @@ async fn verify_all(context: &Context, as_json: bool) -> Result<(), CliError> {
             context.out.line(format!("Broken: notice {id}: {one}."));
         }
         if let (Some((seq, hash)), true) = (head, unfit.is_empty()) {
-            context.out.line(format!("Whole: {seq} entries of notice {id}. The last one's hash is {hash}."));
+            let so_far = if seal == rows::Seal::NotYet { NOT_YET } else { "" };
+            context
+                .out
+                .line(format!("Whole: {seq} entries of notice {id}. The last one's hash is {hash}.{so_far}"));
         }
     }
     let untold = rows::untold(on).await?;

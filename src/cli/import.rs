@@ -12,7 +12,8 @@ use crate::recipient::rows::{ImportReport, import_all};
 
 /// Imports recipients from CSV or NDJSON
 ///
-/// A CSV file has a header: email,name,external_id,locale,tags (tags parted by ;), and any other column is an attribute.
+/// A CSV file has a header: email,name,external_id,locale,tags (tags parted by ;), besides brands (acme;beta) and policies
+/// accepted at sign-up (privacy=3;terms=1), and any other column is an attribute.
 /// A line of an NDJSON file is an object with the same names. A line that cannot be used is reported with its number and
 /// the rest goes in; the same file can be imported again. No opt-out is ever lifted by an import.
 #[derive(Debug, Args)]

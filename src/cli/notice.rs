@@ -1,7 +1,8 @@
 //! `tidings notice publish`, `notice status`, `notice unreachable`: announcing a change of a policy.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -12,12 +13,12 @@ use super::out;
 use super::{CliError, Context, actor, no_worker};
 use crate::access::rows::record;
 use crate::app::App;
-use crate::clock::Timestamp;
+use crate::clock::{Local, Timestamp};
 use crate::id::{NoticeId, VersionId};
 use crate::notice::State;
-use crate::notice::rows::{self, Forecast, Notice, UNREACHED_HEADER, View, view};
+use crate::notice::rows::{self, Forecast, Notice, RoundView, UNREACHED_HEADER, View, view};
 use crate::policy::rows::Version;
-use crate::policy::{self, Change, Draft, PolicyError};
+use crate::policy::{self, Approval, Change, Draft, Flaw, PolicyError, Translation};
 
 /// How often progress is looked at.
 const LOOK: Duration = Duration::from_millis(250);
@@ -53,22 +54,30 @@ struct Publish {
     /// minor, material, adverse or new_use
     #[arg(long, value_name = "KIND")]
     change: Change,
-    /// From when it holds, such as 2027-01-31T00:00:00Z; the first version may leave it out
+    /// From when it holds, such as 2027-01-31T00:00:00+01:00, whose day people then read; the first version may leave it
+    /// out
     #[arg(long, value_name = "TIME")]
-    effective: Option<Timestamp>,
+    effective: Option<Local>,
     /// What changes and what it means, in plain words
     #[arg(long, value_name = "TEXT")]
     summary: String,
+    /// What it says in another language: a tag such as de, the whole text, what the policy is called, and what changes;
+    /// once for each language
+    #[arg(long, num_args = 4, value_names = ["LANGUAGE", "FILE", "TITLE", "SUMMARY"])]
+    translation: Vec<String>,
+    /// Whether people are asked to agree, required or none; an adverse change that asks nobody needs --override-reason
+    #[arg(long, value_name = "APPROVAL")]
+    approval: Option<Approval>,
     /// For new_use: the topic, by its slug, that stands for the new use and that people can refuse
     #[arg(long, value_name = "TOPIC")]
     topic: Option<String>,
-    /// Why less time than the policy's lead time is left; it is kept
+    /// Why less time than the policy's lead time is left, or why nobody is asked; it is kept
     #[arg(long, value_name = "TEXT")]
     override_reason: Option<String>,
     /// Show whom it would be told to and when that would be done, and publish nothing
     #[arg(long, conflicts_with = "watch")]
     dry_run: bool,
-    /// Show progress until everyone is told
+    /// Show progress until everyone is told, or was tried once and is tried again later
     #[arg(long)]
     watch: bool,
     /// Print the result as JSON
@@ -79,7 +88,7 @@ struct Publish {
 /// How far a notice has come, and when the last one will be told
 #[derive(Debug, Args)]
 struct Status {
-    /// The notice
+    /// The notice, by the id that `notice publish` printed
     id: NoticeId,
     /// Print it as JSON
     #[arg(long)]
@@ -89,7 +98,7 @@ struct Status {
 /// Who could not be told by mail, and why
 #[derive(Debug, Args)]
 struct Unreachable {
-    /// The notice
+    /// The notice, by the id that `notice publish` printed
     id: NoticeId,
     /// Print them as CSV, for a letter
     #[arg(long)]
@@ -111,8 +120,8 @@ impl Notices {
 
 impl Publish {
     async fn run(self, context: &Context) -> Result<(), CliError> {
-        let body = std::fs::read_to_string(&self.file)
-            .map_err(|error| CliError::Failed(format!("{} cannot be read: {error}", self.file.display())))?;
+        let body = text_of(&self.file)?;
+        let translations = translations(&self.translation)?;
         let app = context.app().await?;
         let found = policy::rows::find(app.db.reads(), &self.policy).await?;
         let policy = found.ok_or_else(|| {
@@ -124,9 +133,9 @@ impl Publish {
             change: self.change,
             summary: self.summary.clone(),
             effective_at: self.effective,
-            approval: None,
+            approval: self.approval,
             override_reason: self.override_reason.clone(),
-            translations: Default::default(),
+            translations,
             topic: self.topic.clone(),
         };
         let actor = actor();
@@ -240,19 +249,48 @@ fn said(policy: &str, number: i64, state: policy::State, notice: Option<&Notice>
     }
 }
 
+fn text_of(file: &Path) -> Result<String, CliError> {
+    std::fs::read_to_string(file)
+        .map_err(|error| CliError::Failed(format!("{} cannot be read: {error}", file.display())))
+}
+
+/// What it says in other languages, of four words each.
+fn translations(words: &[String]) -> Result<BTreeMap<String, Translation>, CliError> {
+    let mut all = BTreeMap::new();
+    for four in words.chunks(4) {
+        let [language, file, title, summary] = four else { break };
+        let translation = Translation {
+            title: Some(title.clone()),
+            summary: summary.clone(),
+            body_markdown: text_of(Path::new(file))?,
+        };
+        if all.insert(language.clone(), translation).is_some() {
+            return Err(CliError::Failed(format!(
+                "--translation {language} is there twice; give each language once"
+            )));
+        }
+    }
+    Ok(all)
+}
+
 /// What is wrong, by the flag that it was given with.
 fn in_flags(error: PolicyError) -> CliError {
     let PolicyError::Flaws(flaws) = &error else { return CliError::failed(error) };
     let flag = |pointer: &str| match pointer {
-        "/body_markdown" => "--file",
-        "/effective_at" => "--effective",
-        "/summary" => "--summary",
-        "/topic" => "--topic",
-        "/override_reason" => "--override-reason",
-        _ => "--change",
+        "/body_markdown" => "--file".to_owned(),
+        "/effective_at" => "--effective".to_owned(),
+        "/summary" => "--summary".to_owned(),
+        "/topic" => "--topic".to_owned(),
+        "/approval" => "--approval".to_owned(),
+        "/override_reason" => "--override-reason".to_owned(),
+        _ => match pointer.strip_prefix("/translations/") {
+            Some(rest) => format!("--translation {}:", rest.replacen('/', ", ", 1)),
+            None => "--change".to_owned(),
+        },
     };
+    let reason = |flaw: &Flaw| flaw.reason.replace("override_reason", "--override-reason");
     let all: Vec<String> =
-        flaws.iter().map(|flaw| format!("{} {}", flag(&flaw.pointer), flaw.reason)).collect();
+        flaws.iter().map(|flaw| format!("{} {}", flag(&flaw.pointer), reason(flaw))).collect();
     CliError::Failed(all.join("; "))
 }
 
@@ -290,7 +328,8 @@ impl Unreachable {
                     if self.json {
                         all.push(json!({
                             "recipient": one.recipient, "email": one.email, "name": one.name,
-                            "external_id": one.external_id, "reason": one.reason, "reply": one.reply,
+                            "external_id": one.external_id, "attributes": one.attributes, "reason": one.reason,
+                            "status": one.status, "reply": one.reply,
                             "told_by": one.told_by, "told_at": one.told_at,
                         }));
                     } else {
@@ -343,13 +382,20 @@ fn in_words(shown: &View) -> String {
             asked.approved, asked.declined, asked.open
         ),
     };
+    let waiting = shown.waiting.as_ref().map_or(String::new(), |waits| {
+        format!(
+            "\nTo {} it was asked for by {} at {}; a second person must release that: POST /api/v1/notices/{}/release",
+            waits.change, waits.asked_by, waits.asked_at, shown.id
+        )
+    });
     format!(
-        "{} version {}, {}: {} effect at {}.\n{} of {} people told, {} wait, {} could not be reached. Everyone is to be \
-         told by {}; {end}: {time}.{answers}",
+        "{} version {}, {}: {} effect on {}, at {}.\n{} of {} people told, {} wait, {} could not be reached. Everyone is to be \
+         told by {}; {end}: {time}.{answers}{waiting}",
         shown.policy,
         shown.version,
         shown.state,
         if shown.state == State::InEffect { "took" } else { "takes" },
+        shown.effective_date,
         shown.effective_at,
         counts.told,
         counts.total,
@@ -359,7 +405,20 @@ fn in_words(shown: &View) -> String {
     )
 }
 
-/// Shows progress, with the projected end, until everyone was told or given up.
+/// When the last one will be told, in few words; none while nobody knows.
+fn until(end: Option<Timestamp>, on_time: bool) -> String {
+    let late = if on_time { "" } else { ", LATE" };
+    end.map_or_else(String::new, |end| format!("until {}{late}", Local::from(end).in_figures()))
+}
+
+/// Whether the newest round that tells of the change has come to its end, whatever an earlier one did.
+fn has_told_all(rounds: &[RoundView]) -> bool {
+    let newest = rounds.iter().rev().find(|round| round.kind.tells_of_the_change());
+    newest.is_some_and(|round| round.completed_at.is_some())
+}
+
+/// Shows progress, with the projected end, until everyone was told, given up or tried once: who is put off by a mail server
+/// is tried again for as long as there is time, which may be weeks.
 async fn watch(app: &App, id: NoticeId) -> Result<(), CliError> {
     let bar: ProgressBar = out::message_bar();
     let mut warned = false;
@@ -367,12 +426,18 @@ async fn watch(app: &App, id: NoticeId) -> Result<(), CliError> {
         let shown = look(app, id).await?;
         let done = shown.counts.told + shown.counts.unreachable;
         out::show_sent(&bar, done, shown.counts.total);
-        if let Some(end) = shown.projected_end {
-            bar.set_message(format!("until {end}{}", if shown.on_time { "" } else { ", LATE" }));
-        }
-        let completed = shown.rounds.iter().any(|round| round.completed_at.is_some());
-        if completed || shown.state != State::Running {
+        out::show_words(&bar, &until(shown.projected_end, shown.on_time));
+        if has_told_all(&shown.rounds) || shown.state != State::Running {
             bar.finish_and_clear();
+            return Ok(());
+        }
+        let left = shown.counts.pending;
+        if left > 0 && !rows::anybody_untried(app.db.reads(), id).await? {
+            bar.finish_and_clear();
+            out::remark(&format!(
+                "Everyone was tried once; {left} of them could not be told yet and are being tried again. `tidings notice \
+                 status {id}` shows how far that has come."
+            ));
             return Ok(());
         }
         let warning = no_worker(app).await?;
@@ -383,5 +448,52 @@ async fn watch(app: &App, id: NoticeId) -> Result<(), CliError> {
         }
         warned = warning.is_some();
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::Counts;
+    use crate::notice::{RoundKind, RoundState};
+
+    fn round(kind: RoundKind, completed_at: Option<Timestamp>) -> RoundView {
+        RoundView {
+            number: 1,
+            kind,
+            reason: None,
+            state: RoundState::Open,
+            counts: Counts::default(),
+            created_by: "test".to_owned(),
+            created_at: Timestamp(0),
+            completed_at,
+        }
+    }
+
+    #[test]
+    fn all_are_told_when_the_newest_round_that_tells_of_the_change_is_over() {
+        let over = Some(Timestamp(1));
+        assert!(!has_told_all(&[]));
+        let mut rounds = vec![round(RoundKind::Change, None)];
+        assert!(!has_told_all(&rounds));
+        rounds[0].completed_at = over;
+        assert!(has_told_all(&rounds));
+        for kind in [RoundKind::Correction, RoundKind::Postponement] {
+            rounds.push(round(kind, None));
+            assert!(!has_told_all(&rounds), "{kind}");
+            rounds.last_mut().unwrap().completed_at = over;
+            assert!(has_told_all(&rounds), "{kind}");
+        }
+        // Reminding tells nobody of the change.
+        rounds.push(round(RoundKind::ApprovalReminder, None));
+        assert!(has_told_all(&rounds));
+    }
+
+    #[test]
+    fn the_projected_end_is_said_in_few_words() {
+        let end: Timestamp = "2027-01-31T00:00:00.123456Z".parse().unwrap();
+        assert_eq!(until(Some(end), true), "until 2027-01-31 00:00 UTC");
+        assert_eq!(until(Some(end), false), "until 2027-01-31 00:00 UTC, LATE");
+        assert_eq!(until(None, false), "");
     }
 }

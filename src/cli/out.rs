@@ -8,6 +8,10 @@ use serde::Serialize;
 
 /// How often a bar is drawn anew while nothing moves.
 const TICK: Duration = Duration::from_millis(200);
+/// How far messages have come.
+const SENT: &str = "  {bar:32} {percent:>3} %  {pos} of {len} messages  {elapsed}";
+/// The same with a few words besides, for which the bar makes room.
+const SENT_AND_SAID: &str = "  {bar:8} {percent:>3} %  {pos} of {len}  {elapsed}, {msg}";
 
 /// Standard output.
 #[derive(Clone, Copy, Debug)]
@@ -65,10 +69,19 @@ pub(super) fn show_sent(bar: &ProgressBar, done: u64, total: u64) {
         return;
     }
     if bar.length().is_none() {
-        look(bar, "  {bar:32} {percent:>3} %  {pos} of {len} messages  {elapsed}");
+        look(bar, SENT);
     }
     bar.set_length(total);
     bar.set_position(done);
+}
+
+/// Up to 34 columns of words beside how far the messages of [`show_sent`] have come; none takes them away again.
+pub(super) fn show_words(bar: &ProgressBar, words: &str) {
+    if bar.length().is_none() || bar.message() == words {
+        return;
+    }
+    look(bar, if words.is_empty() { SENT } else { SENT_AND_SAID });
+    bar.set_message(words.to_owned());
 }
 
 fn target() -> ProgressDrawTarget {
@@ -82,5 +95,80 @@ fn target() -> ProgressDrawTarget {
 fn look(bar: &ProgressBar, template: &str) {
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use indicatif::TermLike;
+
+    use super::*;
+
+    /// A terminal of 80 columns that keeps what was last drawn.
+    #[derive(Clone, Debug, Default)]
+    struct Terminal(Arc<Mutex<String>>);
+
+    impl Terminal {
+        fn shows(&self) -> String {
+            self.0.lock().unwrap().trim_end().to_owned()
+        }
+    }
+
+    impl TermLike for Terminal {
+        fn width(&self) -> u16 {
+            80
+        }
+        fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn write_line(&self, text: &str) -> io::Result<()> {
+            self.write_str(text)
+        }
+        fn write_str(&self, text: &str) -> io::Result<()> {
+            self.0.lock().unwrap().push_str(text);
+            Ok(())
+        }
+        fn clear_line(&self) -> io::Result<()> {
+            self.0.lock().unwrap().clear();
+            Ok(())
+        }
+        fn flush(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn words_stand_beside_the_bar_and_leave_it_as_it_is_when_there_are_none() {
+        let terminal = Terminal::default();
+        let bar = message_bar();
+        bar.set_draw_target(ProgressDrawTarget::term_like(Box::new(terminal.clone())));
+        let shows = || {
+            bar.force_draw();
+            terminal.shows()
+        };
+        show_words(&bar, "too early");
+        assert!(shows().contains("Gathering the people"), "{}", shows());
+        show_sent(&bar, 250_000, 1_000_000);
+        let alone = shows();
+        assert!(alone.contains(" 25 %  250000 of 1000000 messages  0s"), "{alone}");
+        let words = "until 2027-01-31 00:00 UTC, LATE";
+        show_words(&bar, words);
+        let beside = shows();
+        assert!(beside.contains(" 25 %  250000 of 1000000  0s, ") && beside.ends_with(words), "{beside}");
+        assert!(beside.chars().count() < 80, "{beside}");
+        show_words(&bar, "");
+        assert_eq!(shows(), alone);
+        bar.finish_and_clear();
     }
 }

@@ -147,7 +147,7 @@ impl<const N: usize> List<N> {
                 Cell::Bool(yes) => write!(text, "{yes}"),
                 Cell::Bytes(bytes) => {
                     text.push_str("\"\\\\x");
-                    push_hex(&mut text, bytes);
+                    text.push_str(&hex::encode(bytes));
                     write!(text, "\"")
                 }
                 Cell::Text(words) => {
@@ -169,8 +169,8 @@ impl<const N: usize> List<N> {
     fn json(&self) -> String {
         let cell = |cell: &Cell| match cell {
             Cell::Null => serde_json::Value::Null,
-            Cell::Uuid(id) => hex(id.as_bytes()).into(),
-            Cell::Bytes(bytes) => hex(bytes).into(),
+            Cell::Uuid(id) => hex::encode(id.as_bytes()).into(),
+            Cell::Bytes(bytes) => hex::encode(bytes).into(),
             Cell::Int(int) => (*int).into(),
             Cell::Text(words) => words.clone().into(),
             Cell::Bool(yes) => (*yes).into(),
@@ -178,19 +178,5 @@ impl<const N: usize> List<N> {
         let rows: Vec<Vec<serde_json::Value>> =
             self.rows.iter().map(|row| row.iter().map(cell).collect()).collect();
         serde_json::Value::from(rows).to_string()
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len() * 2);
-    push_hex(&mut text, bytes);
-    text
-}
-
-fn push_hex(text: &mut String, bytes: &[u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for byte in bytes {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
     }
 }

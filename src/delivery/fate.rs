@@ -66,7 +66,7 @@ fn broke(outcome: &'static str, phase: &'static str, why: &str) -> Attempt {
 
 /// Whether a refusal says that the mailbox is gone (RFC 3463 §3.2, §3.3; RFC 7505). Without an enhanced status nobody
 /// can tell a missing mailbox from a policy, so it does not count.
-pub(super) fn mailbox_gone(enhanced: Option<&str>) -> bool {
+pub fn mailbox_gone(enhanced: Option<&str>) -> bool {
     matches!(enhanced, Some("5.1.1" | "5.1.2" | "5.1.6" | "5.1.10" | "5.2.1"))
 }
 

@@ -32,7 +32,7 @@ pub use fan_out::enqueue_selected;
 pub use look::{Covered, InFlight, Look, look, take_back, unfinished_among};
 pub use mailing::{Mailing, delete_some, move_deadline};
 pub use single::{Single, SingleError, accept, data_of, forecast, rehearse};
-pub use tally::{Depth, counts, depths, is_settled, suppressed_by};
+pub use tally::{Depth, any_untried, counts, depths, is_settled, suppressed_by};
 pub use turn::{Attempt, Beginning, Fate, Proof, Settling, Turn, begin, settle, turn};
 pub use view::{
     AttemptView, BounceView, DeliveryFilter, DeliveryView, anything_waits, beat, get, handed_over, last_beat,

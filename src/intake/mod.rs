@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::address::unquoted;
 use crate::app::App;
 use crate::clock::Instant;
 use crate::id::DeliveryId;
@@ -49,7 +50,7 @@ impl Intake {
     /// The delivery whose envelope sender this is; none when it looks like none. A forged one is an address that nobody has.
     fn delivery_of(&self, address: &str) -> Result<Option<DeliveryId>, Reply> {
         let Some((local, _)) = address.rsplit_once('@') else { return Ok(None) };
-        let local = local.strip_prefix('"').and_then(|local| local.strip_suffix('"')).unwrap_or(local);
+        let local = unquoted(local);
         if !local.get(..2).is_some_and(|begins| begins.eq_ignore_ascii_case("b+")) {
             return Ok(None);
         }

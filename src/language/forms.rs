@@ -8,14 +8,15 @@ use icu_decimal::input::Decimal;
 use icu_plurals::{PluralCategory, PluralRules};
 
 use super::{Language, Locale};
-use crate::clock::Timestamp;
+use crate::clock::Local;
 
 impl Locale {
-    /// The day as people there write it out, by the Gregorian calendar and in UTC: `2 November 2026`,
+    /// The day of a moment, by the clock by which it was named or else in UTC, as people there write it out, by the
+    /// Gregorian calendar: `2 November 2026`,
     /// `2. November 2026`, `November 2, 2026` in the United States, `2 نونبر 2026` in Morocco.
-    pub fn day(self, at: Timestamp) -> String {
+    pub fn day(self, at: impl Into<Local>) -> String {
         use chrono::Datelike;
-        let date = at.to_datetime().date_naive();
+        let date = at.into().date();
         let written = || {
             // Days of the month and months fit in an octet.
             let (month, day) = (u8::try_from(date.month()).ok()?, u8::try_from(date.day()).ok()?);

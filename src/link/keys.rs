@@ -80,7 +80,7 @@ impl KeyRing {
 
     /// A new key in the form that [`KeyRing::parse`] reads, with an id of its own.
     pub fn new_key() -> String {
-        let id: String = rand::random::<[u8; 4]>().iter().map(|b| format!("{b:02x}")).collect();
+        let id = hex::encode(rand::random::<[u8; 4]>());
         format!("k{id}:{}", STANDARD.encode(rand::random::<[u8; 32]>()))
     }
 

@@ -37,6 +37,24 @@ pub fn branches(frozen: &Frozen) -> Option<Vec<Frozen>> {
     Some((0..most).map(one).collect())
 }
 
+/// The HTML part with what it includes in place, a mark for each tag of a block and nothing for its other tags; none when
+/// it is too long. It shows where conditions begin and end.
+pub fn blocks_marked(frozen: &Frozen, mark: char) -> Option<String> {
+    let mut flat = String::new();
+    lay_out(&frozen.html, &frozen.partials, |partial| &partial.html, MAX_DEEP, &mut flat)?;
+    let mut marked = String::with_capacity(flat.len());
+    let mut from = 0;
+    for tag in scan(&flat).ok()? {
+        marked.push_str(&flat[from..tag.span.start]);
+        if matches!(tag.kind, Kind::Open | Kind::Else | Kind::Close) {
+            marked.push(mark);
+        }
+        from = tag.span.end;
+    }
+    marked.push_str(&flat[from..]);
+    Some(marked)
+}
+
 /// The words that stand in the tags of a template and of all that it includes, comments left out: every name that it asks
 /// for is among them.
 pub fn names(frozen: &Frozen) -> BTreeSet<String> {

@@ -276,7 +276,7 @@ pub(super) fn encoded_words(text: &str, taken: usize) -> String {
 /// class, a digest.
 pub(super) fn feedback_id(sender: &Sender<'_>, content: &Frozen, domain: &str) -> String {
     let (brand, topic) = (&sender.brand.slug, sender.topic);
-    let own: String = Sha256::digest(domain).iter().map(|octet| format!("{octet:02x}")).collect();
+    let own = hex::encode(Sha256::digest(domain));
     format!("{}:{brand}.{}:{}:{}", content.id.0.simple(), topic.slug, topic.class, &own[..SENDER_ID])
 }
 

@@ -27,7 +27,7 @@ mod template;
 mod text_part;
 mod warning;
 
-pub use branches::{MAX_CONDITIONS, branches, names};
+pub use branches::{MAX_CONDITIONS, blocks_marked, branches, names};
 pub use compose::{Addressee, Message, Prepared, Rendered, Sender, compose};
 pub use content::{Compiled, Frozen, Partial};
 pub use dkim::{DkimKeys, KeyError};

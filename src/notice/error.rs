@@ -11,7 +11,7 @@ pub enum NoticeError {
     #[error("there is no such notice")]
     Gone,
     /// Its state forbids it.
-    #[error("The notice is {state}; it can be {done} only while it is running.")]
+    #[error("{}; a notice can be {done} only before that.", what_came(*state))]
     WrongState {
         /// The state.
         state: State,
@@ -24,7 +24,22 @@ pub enum NoticeError {
     /// Its messages cannot be made from the policy's template.
     #[error("the template of the policy's notices cannot be used: {0}")]
     Template(String),
+    /// Nothing is there to be done, or something else.
+    #[error("{0}")]
+    Conflict(String),
+    /// Somebody else has to do it.
+    #[error("{0}")]
+    SomebodyElse(String),
     /// The database failed.
     #[error(transparent)]
     Db(#[from] DbErr),
+}
+
+/// What became of the notice, as the beginning of a sentence.
+fn what_came(state: State) -> &'static str {
+    match state {
+        State::Running => "The notice is running",
+        State::InEffect => "The change has taken effect",
+        State::Withdrawn => "The notice was withdrawn",
+    }
 }

@@ -6,7 +6,7 @@
 use serde_json::{Value as Json, json};
 
 use super::RoundKind;
-use crate::clock::Timestamp;
+use crate::clock::Local;
 use crate::language::{Locale, Value};
 
 /// What the built-in template is called in frozen content.
@@ -38,9 +38,12 @@ pub struct Said<'a> {
     /// Why people are told again.
     pub reason: Option<&'a str>,
     /// From when it holds.
-    pub effective_at: Timestamp,
+    pub effective_at: Local,
     /// From when another change holds that was announced, where this one does not come.
-    pub next: Option<Timestamp>,
+    pub next: Option<Local>,
+    /// The earlier version without whose approval this one holds for nobody who had to give it, where there is one and this
+    /// one asks nothing itself.
+    pub needs: Option<i64>,
     /// SHA-256 of the text in this language, hexadecimal.
     pub sha256: &'a str,
     /// Where the version stands; of one that does not come, where the text in force does.
@@ -59,11 +62,13 @@ impl Said<'_> {
         let locale = Locale::of(self.language).unwrap_or_default();
         let date = locale.day(self.effective_at);
         let next = self.next.map(|next| locale.day(next)).unwrap_or_default();
-        let values: [(&str, Value<'_>); 4] = [
+        let needs = self.needs.map(|number| number.to_string()).unwrap_or_default();
+        let values: [(&str, Value<'_>); 5] = [
             ("title", self.title.into()),
             ("brand", self.brand.into()),
             ("date", date.as_str().into()),
             ("next", next.as_str().into()),
+            ("version", needs.as_str().into()),
         ];
         let words = |key: &str| locale.fill(key, &values);
         let kind = self.kind.as_str();
@@ -90,7 +95,8 @@ impl Said<'_> {
             "reason": self.reason,
             "effective_at": self.effective_at.to_string(),
             "effective_date": ahead.then_some(date.as_str()),
-            "effective_utc": ahead.then(|| self.effective_at.to_datetime().format("%Y-%m-%d %H:%M UTC").to_string()),
+            // The name is older than dates that are named by another clock; it says how far that is from UTC.
+            "effective_utc": ahead.then(|| self.effective_at.in_figures()),
             // What does not come is not what the message links to.
             "sha256": (self.kind != RoundKind::Withdrawal).then_some(self.sha256),
             "url": self.url,
@@ -106,6 +112,7 @@ impl Said<'_> {
                 "what": words("notice.what"),
                 "when": words("notice.when"),
                 "when_text": words("notice.when.text"),
+                "needs": self.needs.map_or(String::new(), |_| words("notice.when.needs")),
                 "read": words("notice.read"),
                 "new": words(new),
                 "old": words("notice.old"),
@@ -156,8 +163,9 @@ mod tests {
             change: "adverse",
             summary: "We share less.",
             reason: None,
-            effective_at: Timestamp(1_800_000_000_000_000),
+            effective_at: "2027-01-16T00:30:00+01:00".parse().unwrap(),
             next: None,
+            needs: Some(7),
             sha256: "00",
             url: "https://a.example/policies/privacy/2",
             before: Some((
@@ -192,7 +200,11 @@ mod tests {
         assert!(data["effective_date"].is_null() && data["approval"] == false && data["old_url"].is_null());
         assert!(data["sha256"].is_null());
         let data = said(RoundKind::Change, "pt");
-        assert_eq!(data["effective_date"], "15 January 2027");
+        assert_eq!(data["effective_date"], "16 January 2027");
+        assert_eq!(data["effective_utc"], "2027-01-16 00:30 UTC+01:00");
+        assert_eq!(data["effective_at"], "2027-01-16T00:30:00+01:00");
+        let said = |name: &str| data["words"][name].as_str().unwrap().to_owned();
+        assert!(said("when_text").contains("16 January 2027") && said("needs").contains("version 7"));
         assert_eq!(data["approval"], true);
     }
 }

@@ -19,4 +19,4 @@ mod words;
 pub mod worker;
 
 pub use error::NoticeError;
-pub use words::{Decision, RoundKind, RoundState, State, ToldBy};
+pub use words::{AnsweredBy, Decision, Request, RoundKind, RoundState, State, ToldBy};

@@ -1,9 +1,13 @@
 //! What people are asked about a version, and for how long. Pure.
 
+use sha2::{Digest, Sha256};
+
+use super::rows::Notice;
 use super::{Decision, State};
 use crate::clock::Timestamp;
-use crate::policy::Approval;
+use crate::id::VersionId;
 use crate::policy::rows::Version;
+use crate::policy::{self, Approval};
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +55,18 @@ impl Question {
     }
 }
 
+/// By what it is known again which words somebody was shown who is asked: SHA-256 over the version, the language, the hash of
+/// the text in it and what people are told that changes; hexadecimal. It is no secret, since it proves nothing of who asks.
+pub fn shown(version: VersionId, language: &str, text_sha256: &[u8], summary: &str) -> String {
+    let mut hash = Sha256::new();
+    for part in [version.0.as_bytes(), language.as_bytes(), text_sha256, summary.as_bytes()] {
+        // With their lengths, so that no two parts run into one another.
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    hex::encode(hash.finalize())
+}
+
 /// Why no answer is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closed {
@@ -96,7 +112,32 @@ pub struct Asked {
     pub gone: bool,
 }
 
+/// Of a policy's versions those after this one that people are told of: the newest of them, and what is asked last by any
+/// that asks for approval.
+pub fn newer<'v>(versions: &'v [Version], version: &Version) -> (Option<&'v Version>, Option<Approval>) {
+    let told_later = |other: &&Version| {
+        other.state == policy::State::Published
+            && other.number > version.number
+            && other.change.makes_a_notice()
+    };
+    let newer: Vec<&Version> = versions.iter().filter(told_later).collect();
+    let asks = newer.iter().find(|newer| newer.approval == Approval::Required);
+    (newer.last().copied(), asks.or(newer.last()).map(|newer| newer.approval))
+}
+
 impl Asked {
+    /// What is asked of somebody about this version, of which this notice tells. `versions` are those of its policy.
+    pub fn of(notice: &Notice, version: &Version, versions: &[Version], gone: bool) -> Self {
+        Self {
+            question: Question::of(version),
+            needs_approval: version.approval == Approval::Required,
+            state: notice.state,
+            effective_at: notice.effective_at,
+            newer: newer(versions, version).1,
+            gone,
+        }
+    }
+
     /// Why no answer is taken at `now`; none while one is. An approval can be given until the day of the change, unless a
     /// newer version asks too: one question at a time. A newer one that asks nothing takes no question away, since it
     /// holds for nobody who has not agreed to this one. A use can be refused at any time, as the message says: the refusal is about the use, which goes on
@@ -154,6 +195,21 @@ mod tests {
         let told = Asked { question: Question::Nothing, needs_approval: false, ..asked };
         assert_eq!(closed(told, 99), Some(Closed::NotAsked));
         assert_eq!(closed(Asked { newer: tells, ..told }, 99), Some(Closed::Superseded));
+    }
+
+    #[test]
+    fn other_words_another_language_text_or_version_are_not_what_was_shown() {
+        let version = VersionId::new();
+        let one = shown(version, "en", b"12", "We keep less.");
+        assert_eq!(one, shown(version, "en", b"12", "We keep less."));
+        for other in [
+            shown(version, "en", b"12", "We keep more."),
+            shown(version, "en", b"1", "2We keep less."),
+            shown(version, "de", b"12", "We keep less."),
+            shown(VersionId::new(), "en", b"12", "We keep less."),
+        ] {
+            assert_ne!(one, other);
+        }
     }
 
     #[test]

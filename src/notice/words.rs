@@ -113,6 +113,29 @@ words! {
     Decline = "decline",
 }
 
+/// What somebody asks to be changed about a notice.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema, DeriveValueType,
+)]
+#[sea_orm(value_type = "String")]
+#[serde(rename_all = "snake_case")]
+#[schema(as = NoticeRequest)]
+pub enum Request {
+    /// That what people were told be corrected.
+    Correct,
+    /// That the change come later.
+    Postpone,
+    /// That it do not come.
+    Withdraw,
+}
+
+words! {
+    Request, "change of a notice",
+    Correct = "correct",
+    Postpone = "postpone",
+    Withdraw = "withdraw",
+}
+
 /// How else a person was told.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema, DeriveValueType,
@@ -124,6 +147,28 @@ pub enum ToldBy {
     Letter,
     /// By telephone.
     Phone,
+}
+
+/// How a person answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AnsweredBy {
+    /// On the page behind the link of a message.
+    Page,
+    /// By letter.
+    Letter,
+    /// By telephone.
+    Phone,
+}
+
+impl From<Option<ToldBy>> for AnsweredBy {
+    fn from(by: Option<ToldBy>) -> Self {
+        match by {
+            None => Self::Page,
+            Some(ToldBy::Letter) => Self::Letter,
+            Some(ToldBy::Phone) => Self::Phone,
+        }
+    }
 }
 
 words! {

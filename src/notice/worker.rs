@@ -6,10 +6,38 @@ use sea_orm::DbErr;
 use serde_json::json;
 
 use super::NoticeError;
+use super::evidence::Verifier;
 use super::rows::{self, Beat, Work};
 use crate::access::rows::record;
 use crate::app::App;
 use crate::id::{MailingId, NoticeId};
+
+/// Seals the evidence that an earlier version of the program left without seals, once for good: call it when a server starts.
+///
+/// # Errors
+/// The database's own; then it is tried again at the next start.
+pub async fn begin(app: &App) -> Result<(), DbErr> {
+    let Some(notices) = rows::not_sealed_yet(&app.db).await? else { return Ok(()) };
+    for notice in notices {
+        let mut verifier = Verifier::default();
+        rows::read_through(app.db.reads(), notice, &mut verifier).await?;
+        let txn = app.db.begin().await?;
+        match rows::seal_now(&txn, &app.db, notice, verifier).await? {
+            Ok(None) => txn.rollback().await?,
+            Ok(Some(head)) => {
+                let detail = json!({ "entries": head.seq, "head": hex::encode(&head.hash) });
+                record(&*txn, &app.db, "worker", "notice.sealed", &notice.to_string(), detail).await?;
+                txn.commit().await?;
+                tracing::warn!(%notice, entries = head.seq, "sealed evidence that was made before there were seals");
+            }
+            Err(broken) => {
+                txn.rollback().await?;
+                tracing::error!(%notice, %broken, "evidence cannot be sealed; try `tidings evidence verify`");
+            }
+        }
+    }
+    rows::all_sealed(&app.db).await
+}
 
 /// Takes at most one bounded step of every unfinished notice, each in a transaction of its own. Says whether there was
 /// anything to do; then call again at once.

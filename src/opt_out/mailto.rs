@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use mail_parser::{HeaderName, MessageParser};
 
+use crate::address::unquoted;
 use crate::link::{KeyRing, Link, Purpose, UNSUBSCRIBE};
 use crate::receiver::{Mail, Reply};
 
@@ -61,7 +62,7 @@ pub(crate) fn token_of<'a>(address: &'a str, domain: &str) -> Result<Option<&'a 
     if !is_ours {
         return Err("550 5.7.1 nothing is relayed here".into());
     }
-    let local = local.strip_prefix('"').and_then(|local| local.strip_suffix('"')).unwrap_or(local);
+    let local = unquoted(local);
     match local.split_once('+') {
         Some((name, token)) if name.eq_ignore_ascii_case(UNSUBSCRIBE) => Ok(Some(token)),
         None if local.eq_ignore_ascii_case(UNSUBSCRIBE) => Ok(None),

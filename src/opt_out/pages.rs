@@ -201,7 +201,7 @@ async fn act(
     arrived: Instant,
 ) -> Result<Response, DbErr> {
     if form.undo && form.scope.is_none() {
-        let undone = fence::undo(app, &link.address_hash, link.delivery, &[], ACTOR).await?;
+        let undone = fence::undo(app, &link.address_hash, link.delivery, &[], Channel::Page, ACTOR).await?;
         tracing::info!(delivery = %link.delivery, scopes = undone.scopes.len(), "an opt-out was taken back");
         return taken_back(app, subject, &undone, json).await;
     }
@@ -212,7 +212,8 @@ async fn act(
     let mut answer = fence::opt_out(app, &opt_out, arrived).await?;
     if form.undo {
         // The narrower opt-out is recorded before the wider one goes, so that nothing begins in between.
-        let undone = fence::undo(app, &link.address_hash, link.delivery, &scopes, ACTOR).await?;
+        let undone =
+            fence::undo(app, &link.address_hash, link.delivery, &scopes, Channel::Page, ACTOR).await?;
         answer.standing = undone.still;
     }
     tracing::info!(

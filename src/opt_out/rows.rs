@@ -14,7 +14,7 @@ pub use export::{Cursor, Standing, knows, standing_after};
 pub use facts::{FACTS, Wanted, facts_of, facts_of_p, known_among, scope_keys, to_facts};
 pub use health::{record_failure, revive, revive_window, set_standing};
 pub use named::{UnknownName, explain, flights_in_words, kept_for_customer, scope_of, topic_of, words_of};
-pub use record::{Undone, record_opt_in, undo};
+pub use record::{Undone, record_opt_in, undo, undo_said};
 pub use refuse::{Recorded, Refused, record_opt_outs};
 pub use subject::{Subject, subjects_of};
 

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use icu_locale::Locale;
+use serde::Deserialize;
+use utoipa::ToSchema;
 
 use super::{Approval, Change};
-use crate::clock::Timestamp;
+use crate::clock::{Local, Timestamp};
 
 /// Most characters of a title.
 pub(super) const MAX_TITLE: usize = 200;
@@ -32,7 +34,7 @@ pub struct Draft {
     /// What changes, in plain words.
     pub summary: String,
     /// From when it holds.
-    pub effective_at: Option<Timestamp>,
+    pub effective_at: Option<Local>,
     /// Whether people are asked to approve it; as the change says when absent.
     pub approval: Option<Approval>,
     /// Why it may do what the policy's rules forbid.
@@ -43,14 +45,24 @@ pub struct Draft {
     pub topic: Option<String>,
 }
 
+impl Draft {
+    /// By how many minutes the clock is ahead of UTC by which its date is named.
+    pub(super) fn offset(&self) -> i64 {
+        self.effective_at.map_or(0, |named| named.east)
+    }
+}
+
 /// What a version says in another language.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = TranslationFields)]
 pub struct Translation {
-    /// What the policy is called in it; as in the policy's own when absent.
+    /// What the policy is called in it; as in its own language when absent. At most 200 characters.
+    #[serde(default)]
     pub title: Option<String>,
-    /// What changes, in plain words.
+    /// What changes, in plain words; at most 5,000 characters.
     pub summary: String,
-    /// The text, Markdown.
+    /// The text, Markdown of at most 256 kB.
     pub body_markdown: String,
 }
 
@@ -274,7 +286,7 @@ mod tests {
             body_markdown: "# Privacy".into(),
             change: Change::Material,
             summary: "We keep less.".into(),
-            effective_at: Some(days(31)),
+            effective_at: Some(days(31).into()),
             approval: None,
             override_reason: None,
             translations: BTreeMap::new(),

@@ -25,3 +25,14 @@ pub fn path(slug: &str) -> String {
 pub fn version_path(slug: &str, number: i64) -> String {
     format!("/policies/{slug}/{number}")
 }
+
+/// What one key has asked for, another one releases. `what` is the beginning of the sentence in which the former is told so.
+///
+/// # Errors
+/// That sentence, for the key that asked.
+pub fn must_be_another(what: &str, asked_by: Option<&str>, actor: &str) -> Result<(), String> {
+    match asked_by == Some(actor) {
+        true => Err(format!("{what} with this key; its policy asks that another one releases it.")),
+        false => Ok(()),
+    }
+}

@@ -4,6 +4,8 @@
 //! known; what was not published cannot be told from what is not there. They name no person, so anybody may keep them for
 //! a while; they change nothing, set no cookie, and hold nothing that runs or is loaded but the brand's logo.
 
+use std::cmp::Reverse;
+
 use axum::Router;
 use axum::extract::{Path, Query, State as Shared};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -17,7 +19,7 @@ use super::rows::{self, Correction, Policy, Text, Version};
 use super::{State, changes, markdown, path, reader, version_path};
 use crate::app::App;
 use crate::brand;
-use crate::clock::Timestamp;
+use crate::clock::{Local, Timestamp};
 use crate::id::VersionId;
 use crate::language::Choice;
 use crate::web::page::{self, Look, Page};
@@ -144,6 +146,8 @@ struct Shown {
     /// What people are told of them where their own words were wrong.
     corrections: Vec<Correction>,
     in_force: Option<i64>,
+    /// The earlier version without whose approval this one holds for nobody who had to give it.
+    needs: Option<i64>,
     now: Timestamp,
 }
 
@@ -200,6 +204,7 @@ impl Shown {
         let base = url::Url::parse(brand.base(&app.settings.base_url));
         let base = base.map_or(String::new(), |base| base.path().trim_end_matches('/').to_owned());
         Ok(Some(Self {
+            needs: rows::owed_before(on, &version).await?,
             which,
             look: Look::of(&brand, &app.settings.base_url),
             choice: reader::around(&text.language, &accept_language),
@@ -220,11 +225,13 @@ impl Shown {
 
     /// What the template names.
     async fn data(&self) -> Value {
-        let newer = self.all.iter().find(|(version, _)| {
+        let ahead = self.all.iter().filter(|(version, _)| {
             version.number > self.version.number
                 && version.state == State::Published
                 && version.holds_from().is_some_and(|from| from > self.now)
         });
+        // Of two that begin at once the later one is what holds then.
+        let next = ahead.min_by_key(|(version, _)| (version.holds_from(), Reverse(version.number)));
         let changes = match &self.compared {
             Some((old, new)) => Some(changes::compare(&old.body_markdown, &new.body_markdown).await),
             None => None,
@@ -261,11 +268,12 @@ impl Shown {
             "changes_direction": reader::direction(in_language),
             "changes_in": in_other.then(|| reader::name(in_language)),
             "same": changes.as_ref().is_some_and(|parts| parts.is_empty()),
+            "needs": self.needs.map(|number| number.to_string()),
             "others": self.others(),
             "asked_language": self.lang.as_ref().map(|_| &self.text.language),
             "steps": self.steps(),
-            "next": newer.filter(|_| self.version.state == State::Published).map(|(version, text)| json!({
-                "date": version.holds_from().map(|from| self.day(from)),
+            "next": next.filter(|_| self.version.state == State::Published).map(|(version, text)| json!({
+                "date": version.holds_from_there().map(|from| self.day(from)),
                 "paragraphs": paragraphs(self.told(text)),
                 "corrected": self.corrected(text),
                 "language": text.language,
@@ -291,7 +299,10 @@ impl Shown {
 
     /// The day on which that was corrected.
     fn corrected(&self, text: &Text) -> Option<String> {
-        self.correction(text).map(|one| self.day(one.corrected_at))
+        let of = |id: VersionId| self.all.iter().find(|(version, _)| version.id == id);
+        let corrected = self.correction(text)?;
+        let (version, _) = of(text.version_id)?;
+        Some(self.day(version.happened(corrected.corrected_at)))
     }
 
     /// Where things stand with a version, as the key of its words.
@@ -309,10 +320,11 @@ impl Shown {
 
     /// What is known of the version, each with the key of its name.
     fn facts(&self) -> Vec<Value> {
-        let fact = |name: &str, at: Option<Timestamp>| {
+        let version = &self.version;
+        let fact = |name: &str, at: Option<Local>| {
             at.map(|at| json!({ "name": name, "date": self.day(at), "time": iso(at) }))
         };
-        let version = &self.version;
+        let happened = |at: Option<Timestamp>| at.map(|at| version.happened(at));
         let from = match self.status(version) {
             "policy.status.in_force" => "policy.since",
             "policy.status.ahead" => "policy.from",
@@ -320,9 +332,9 @@ impl Shown {
             _ => "policy.would_from",
         };
         [
-            fact("policy.updated", version.published_at),
-            fact(from, version.holds_from()),
-            fact("policy.called_off", version.withdrawn_at),
+            fact("policy.updated", happened(version.published_at)),
+            fact(from, version.holds_from_there()),
+            fact("policy.called_off", happened(version.withdrawn_at)),
         ]
         .into_iter()
         .flatten()
@@ -336,8 +348,8 @@ impl Shown {
                 "version": version.number.to_string(),
                 "status": self.status(version),
                 "here": version.number == self.version.number,
-                "from": version.holds_from().map(|from| self.day(from)),
-                "time": version.holds_from().map(iso),
+                "from": version.holds_from_there().map(|from| self.day(from)),
+                "time": version.holds_from_there().map(iso),
                 "language": text.language,
                 "direction": reader::direction(&text.language),
                 "paragraphs": paragraphs(self.told(text)),
@@ -417,14 +429,15 @@ impl Shown {
         self.link(&format!("{}/changes", version_path(&self.policy.slug, number)))
     }
 
-    fn day(&self, at: Timestamp) -> String {
+    fn day(&self, at: Local) -> String {
         self.choice.locale.day(at)
     }
 }
 
 /// A moment as the `datetime` of HTML takes it.
-fn iso(at: Timestamp) -> String {
-    at.to_datetime().to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+fn iso(at: Local) -> String {
+    let whole = Timestamp(at.at.0.div_euclid(1_000_000) * 1_000_000);
+    Local { at: whole, ..at }.to_string()
 }
 
 fn paragraphs(summary: &str) -> Vec<&str> {

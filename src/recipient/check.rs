@@ -4,6 +4,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::web::check::is_slug;
+
 /// Longest name and longest external id, in characters.
 pub const MAX_NAME: usize = 200;
 /// Longest language tag, in characters.
@@ -16,6 +18,8 @@ pub const MAX_TAGS: usize = 50;
 pub const MAX_KEY: usize = 64;
 /// Longest value of an attribute, in octets as JSON text where it is no string, in characters where it is one.
 pub const MAX_VALUE: usize = 1000;
+/// Most brands that a person may be said to belong to at once.
+pub const MAX_BRANDS: usize = 100;
 /// Most attributes named at once.
 pub const MAX_ATTRIBUTES: usize = 100;
 
@@ -58,6 +62,25 @@ pub fn tags(tags: &[String]) -> Result<(), String> {
 pub(super) fn each_once(tags: Vec<String>) -> Vec<String> {
     let mut seen = std::collections::BTreeSet::new();
     tags.into_iter().filter(|tag| seen.insert(tag.clone())).collect()
+}
+
+/// Which versions of which policies were accepted.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn policies(named: &Map<String, Value>) -> Result<(), String> {
+    if named.len() > MAX_ATTRIBUTES {
+        return Err(format!("names more than {MAX_ATTRIBUTES} policies"));
+    }
+    let fits = |(slug, version): (&String, &Value)| {
+        is_slug(slug) && (version.is_null() || version.as_u64().is_some_and(|n| n > 0))
+    };
+    if named.iter().all(fits) {
+        Ok(())
+    } else {
+        Err("must name policies by their slugs, each with the number of a version, such as {\"privacy\": 3}"
+            .to_owned())
+    }
 }
 
 /// Attributes of a person, or the data of a message.

@@ -203,6 +203,11 @@ fn named_field(reason: &str) -> (Option<&str>, String) {
         let known = rest[end..].trim_start_matches(['`', ',', ' ']);
         return (Some(&rest[..end]), format!("is not known here; {known}"));
     }
+    if let Some(rest) = reason.strip_prefix("unknown variant `")
+        && let Some((word, known)) = rest.split_once("`, expected ")
+    {
+        return (None, format!("{word:?} is not known here; use {}", known.replace('`', "")));
+    }
     // What follows is a name of the program's own.
     let reason = match reason.split_once("expected struct ") {
         Some((found, _)) => format!("{found}expected an object"),
@@ -274,6 +279,28 @@ mod tests {
         let (status, pointer, reason) = refused(r#"{"name":7}"#);
         assert_eq!((status, pointer.as_str()), (422, "/name"));
         assert!(reason.contains("expected a string"), "{reason}");
+    }
+
+    #[test]
+    fn a_word_that_is_none_is_named_with_those_that_are() {
+        #[derive(Debug, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        enum By {
+            Letter,
+            Phone,
+            InPerson,
+        }
+        #[derive(Debug, Deserialize)]
+        struct Told {
+            by: By,
+        }
+        assert!(matches!(read::<Told>(br#"{"by":"phone"}"#).map(|told| told.by), Ok(By::Phone)));
+        let problem = read::<Told>(br#"{"by":"fax"}"#).unwrap_err();
+        let expected = FieldError {
+            pointer: "/by".into(),
+            reason: "\"fax\" is not known here; use one of letter, phone, in_person".into(),
+        };
+        assert_eq!(problem.errors, [expected]);
     }
 
     #[test]

@@ -316,7 +316,7 @@ mod tests {
             "text": "large.text", "again": [{ "name": "scope", "value": "all" }],
             "again_scope": "brand", "button": "undone.button", "names": ["News"],
             "choices": [{ "undo": true, "first": true, "scope": "topic", "text": "done.only.topic" }],
-            "in_flight": 2, "policy": "Privacy", "lead": "approve.when", "lead_date": "1 May 2027", "saved": true, "unclear": true,
+            "in_flight": 2, "policy": "Privacy", "lead": "approve.when", "lead_date": "1 May 2027", "saved": true, "alert": "approve.press", "shown": "00", "needs": "1",
             "standing": { "text": "approve.stands.agree", "date": "1 May 2027" },
             "refused": "approve.still.all",
             "approval": true, "summary": ["We share less."], "language": "en", "links": [{ "href": "/p", "text": "notice.new" }],

@@ -11,13 +11,13 @@ use tidings::link::{Link, Purpose};
 use tidings::notice::rows;
 use tidings::web::Role;
 
-use crate::harness::{Act, Answer, Database, Stage, Tidings, eventually, wait_until};
+use crate::harness::{Act, Answer, Api, Database, Stage, Tidings, eventually, wait_until};
 use crate::policies::{policy, version, with};
 use crate::promises::{count, sql};
 
 pub(crate) const DAY: Duration = Duration::from_secs(86_400);
 pub(crate) const ADA: &str = "ada.lovelace@example.org";
-const BOB: &str = "bob@example.org";
+pub(crate) const BOB: &str = "bob@example.org";
 const VERSIONS: &str = "/policies/privacy/versions";
 
 /// A brand `acme` with the policy `privacy`, whose baseline holds since 2025, and two people.
@@ -47,7 +47,7 @@ async fn scene_settings(tidings: &Tidings, settings: Value) {
 }
 
 /// Publishes a version; gives its notice's id, empty when it has none.
-pub(crate) async fn announced(tidings: &Tidings, body: Value) -> String {
+pub(crate) async fn announced(tidings: &Api, body: Value) -> String {
     let number = tidings.post(VERSIONS, body).await.ok()["number"].as_i64().unwrap();
     let published = tidings.post_empty(&format!("{VERSIONS}/{number}/publish")).await.ok();
     published["notice"]["id"].as_str().unwrap_or_default().to_owned()
@@ -63,6 +63,19 @@ pub(crate) async fn link(tidings: &Tidings, email: &str, messages: usize) -> Str
     format!("/a/{token}")
 }
 
+/// By what the page is known again that this button stands on.
+pub(crate) fn shown_on(page: &Answer) -> String {
+    let (_, rest) =
+        page.text.split_once("name=\"shown\" value=\"").unwrap_or_else(|| panic!("{}", page.text));
+    rest.chars().take_while(char::is_ascii_hexdigit).collect()
+}
+
+/// Opens the page of a link and presses a button on it.
+pub(crate) async fn presses(tidings: &Tidings, path: &str, decision: &str) -> Answer {
+    let page = tidings.page(path).await;
+    tidings.submit(path, &[("decision", decision), ("shown", &shown_on(&page))]).await
+}
+
 async fn answers(tidings: &Tidings, path: &str, decision: &str) -> Answer {
     tidings.submit(path, &[("decision", decision)]).await
 }
@@ -72,18 +85,18 @@ async fn as_json(tidings: &Tidings, method: Method, path: &str, body: &'static s
     Answer::of(request.header("content-type", "application/x-www-form-urlencoded").body(body)).await
 }
 
-async fn person(tidings: &Tidings, email: &str) -> Value {
+pub(crate) async fn person(tidings: &Tidings, email: &str) -> Value {
     tidings.get(&format!("/recipients?email={email}")).await.ok()["items"][0].clone()
 }
 
 /// What stands for somebody of the policy `privacy`.
-async fn stands(tidings: &Tidings, email: &str) -> Value {
+pub(crate) async fn stands(tidings: &Tidings, email: &str) -> Value {
     let id = person(tidings, email).await["id"].as_str().unwrap().to_owned();
     tidings.get(&format!("/recipients/{id}/policies")).await.ok()["items"][0].clone()
 }
 
 /// How many approve, decline and have not answered, as the API tells and as they are when counted.
-async fn tallied(tidings: &Tidings, notice: &str) -> [u64; 3] {
+pub(crate) async fn tallied(tidings: &Tidings, notice: &str) -> [u64; 3] {
     let answers = tidings.get(&format!("/notices/{notice}")).await.ok()["approvals"].clone();
     let on = tidings.app().db.reads();
     let row = rows::find(on, notice.parse::<NoticeId>().unwrap()).await.unwrap().unwrap();
@@ -99,7 +112,7 @@ pub(crate) async fn told(tidings: &Tidings, notice: &str, people: u64) {
     wait_until("everyone told", async || tidings.get(&path).await.ok()["counts"]["told"] == people).await;
 }
 
-async fn in_effect(tidings: &Tidings, notice: &str) {
+pub(crate) async fn in_effect(tidings: &Tidings, notice: &str) {
     let path = format!("/notices/{notice}");
     wait_until("a change in effect", async || tidings.get(&path).await.ok()["state"] == "in_effect").await;
 }
@@ -469,7 +482,7 @@ on_both! {
         assert_eq!(because().await, json!(["opted_out_of_topic", "opted_out_of_all"]));
         let correction = json!({ "reason": "We were not clear.", "summary": "Clearer." });
         tidings.post(&format!("/notices/{notice}/correct"), correction).await.ok();
-        answers(&tidings, &link(&tidings, ADA, 2).await, "approve").await.is(200);
+        presses(&tidings, &link(&tidings, ADA, 2).await, "approve").await.is(200);
         assert_eq!(because().await, json!(["opted_out_of_all"]));
         tidings.stop().await;
     }

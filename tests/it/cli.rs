@@ -38,6 +38,9 @@ fn wrong_use_is_one_sentence_and_status_2() {
     refused(&send, &[], 2, "--recipients <FILE>|--all");
     refused(&send, &[], 2, "see `tidings campaign send --help`");
     refused(&["api-key", "create", "--name", "n", "--role", "king"], &[], 2, "king");
+    for command in ["status", "unreachable"] {
+        refused(&["notice", command, "abc"], &[], 2, "'abc' for '<ID>': it is no id; one has 36 characters");
+    }
 }
 
 #[test]
@@ -202,6 +205,34 @@ on_both! {
         drop((web, worker));
     }
 
+    async fn a_watched_notice_ends_once_everyone_was_tried(database: Database) {
+        let smtp = SmtpServer::start().await;
+        smtp.on(Stage::Rcpt, Act::reply(450, "4.2.1 later")).to("p1@example.com");
+        let process = Process::serve(&database, &[], &[("TIDINGS_RELAY_URL", &smtp.url())]).await;
+        let api = &process.api;
+        make_ready(api).await;
+        api.put("/policies/privacy", serde_json::json!({ "brand": "acme", "title": "Privacy" })).await.ok();
+        for n in 0..3 {
+            api.post("/recipients", serde_json::json!({ "email": format!("p{n}@example.com") })).await.ok();
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let publish = async |text: &str, more: &[&str]| {
+            std::fs::write(folder.path().join("privacy.md"), text).unwrap();
+            let mut command = program();
+            command.args(["notice", "publish", "--policy", "privacy", "--file", "privacy.md", "--summary", "Data is kept."]);
+            command.args(["--change", "material"]).args(more).current_dir(folder.path());
+            command.env("TIDINGS_DATABASE_URL", database.url()).env("TIDINGS_LINK_KEYS", LINK_KEYS);
+            let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+            assert!(output.status.success(), "{}", said(&output));
+            output
+        };
+        publish("# Privacy", &[]).await;
+        let output = publish("# Privacy\n\nMore.", &["--effective", "2040-01-31T00:00:00+01:00", "--watch"]).await;
+        let words = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(words.0.contains("2 of 3 people told, 1 wait"), "{words:?}");
+        assert!(words.1.contains("Everyone was tried once; 1 of them could not be told yet"), "{words:?}");
+    }
+
     async fn a_change_is_looked_at_and_announced_on_the_command_line(database: Database) {
         let process = Process::serve(&database, &[], &[]).await;
         let api = &process.api;
@@ -246,6 +277,21 @@ on_both! {
         assert!(looked.contains("Version 2 takes no answers any more"), "{looked}");
         let minor = ["--change", "minor", "--effective", "2040-01-31T00:00:00Z", "--dry-run"];
         assert!(words(&publish(&minor).await).contains("would be mailed to nobody"));
+
+        std::fs::write(folder.path().join("privacy.de.md"), "# Datenschutz").unwrap();
+        let german = ["--translation", "de", "privacy.de.md", "Datenschutz", ""];
+        let lacking = publish(&[&adverse[..], &german].concat()).await;
+        assert!(String::from_utf8_lossy(&lacking.stderr).contains("--translation de, summary: "), "{}", said(&lacking));
+        let twice = publish(&[&adverse[..], &german, &german].concat()).await;
+        assert!(said(&twice).contains("--translation de is there twice"), "{}", said(&twice));
+        let silent = [&adverse[..], &["--approval", "none"]].concat();
+        let unasked = publish(&silent).await;
+        assert!(String::from_utf8_lossy(&unasked.stderr).contains("--override-reason"), "{}", said(&unasked));
+        let german = ["--translation", "de", "privacy.de.md", "Datenschutz", "Daten bleiben.", "--override-reason", "The law asks."];
+        words(&publish(&[&silent[..], &german].concat()).await);
+        let third = api.get("/policies/privacy/versions/3").await.ok();
+        assert_eq!((&third["approval"], &third["texts"]["de"]["title"]), (&"none".into(), &"Datenschutz".into()), "{third}");
+        assert_eq!(third["texts"]["de"]["summary"], "Daten bleiben.");
 
         let near = publish(&["--change", "material", "--effective", "2026-01-01T00:00:00Z", "--dry-run"]).await;
         let complaint = String::from_utf8_lossy(&near.stderr).into_owned();

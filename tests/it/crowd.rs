@@ -144,7 +144,7 @@ on_both! {
                     return Some((person, asked.scopes[0], answer));
                 }
                 if n % 5 == 3 {
-                    fence::undo(&app, &hash(person), link, &[], "test").await.unwrap();
+                    fence::undo(&app, &hash(person), link, &[], Channel::Page, "test").await.unwrap();
                 } else {
                     let evidence = "signed".to_owned();
                     let asked = OptIn { address_hash: hash(person), scope, channel: Channel::Phone, evidence, actor: "test".into() };

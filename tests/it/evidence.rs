@@ -1,10 +1,13 @@
 //! The proof of a notice: what is recorded, what is exported, and that nobody changes it unnoticed.
 
+use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::Path;
 use std::time::Duration;
 
+use flate2::Compression;
 use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
 use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
@@ -23,7 +26,7 @@ use crate::policies::{policy, version, with};
 pub(crate) const PEOPLE: usize = 9;
 
 fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+    hex::encode(octets)
 }
 
 /// A policy `privacy` of `acme` whose first version holds.
@@ -112,7 +115,33 @@ pub(crate) async fn run_sql(tidings: &Tidings, statements: &[&str]) {
     txn.commit().await.unwrap();
 }
 
-fn files_of(archive: &Path) -> Vec<(String, String)> {
+pub(crate) type Files = Vec<(String, String)>;
+
+/// Writes an archive of these files, with a manifest that holds their hashes, as a careful forger does.
+fn forge(archive: &Path, files: &Files) {
+    let mut tar =
+        tar::Builder::new(GzEncoder::new(std::fs::File::create(archive).unwrap(), Compression::fast()));
+    let sums: BTreeMap<&str, Value> = files
+        .iter()
+        .filter(|file| file.0 != "manifest.json")
+        .map(|(name, text)| {
+            (name.as_str(), json!({ "octets": text.len(), "sha256": hex(&Sha256::digest(text)) }))
+        })
+        .collect();
+    for (name, text) in files {
+        let mut text = text.clone();
+        if let (Some(at), "manifest.json") = (text.find("\"files\": {"), name.as_str()) {
+            let list = serde_json::to_string_pretty(&json!({ "files": sums })).unwrap();
+            text = format!("{}{}\n", &text[..at], list.trim_start_matches("{\n  "));
+        }
+        let mut header = tar::Header::new_gnu();
+        header.set_size(text.len() as u64);
+        tar.append_data(&mut header, name, text.as_bytes()).unwrap();
+    }
+    tar.into_inner().unwrap().finish().unwrap();
+}
+
+pub(crate) fn files_of(archive: &Path) -> Files {
     let mut tar = tar::Archive::new(GzDecoder::new(std::fs::File::open(archive).unwrap()));
     let files = tar.entries().unwrap().map(|file| {
         let mut file = file.unwrap();
@@ -194,6 +223,8 @@ on_both! {
         assert!(verified.status.success(), "{}", said(&verified));
         let head = result["head"]["hash"].as_str().unwrap();
         assert!(said(&verified).contains(&notice) && said(&verified).contains(head), "{}", said(&verified));
+        assert!(said(&verified).contains("Nobody can see offline whether all of it was written anew"), "{}", said(&verified));
+        assert!(audit["items"].as_array().unwrap().iter().any(|one| one["detail"]["head"] == head), "{audit}");
         let judged = tools::run_json(tools::python("evidence.py"), std::fs::read(&archive).unwrap());
         assert_eq!((&judged["head"], &judged["texts"]), (&json!(head), &json!(3)), "{judged}");
 
@@ -218,6 +249,59 @@ on_both! {
         std::fs::write(&bad, octets).unwrap();
         let cut = run_in(empty.path(), &["evidence", "verify", "bad.tar.gz"], &[]);
         assert_eq!(cut.status.code(), Some(1), "{}", said(&cut));
+        tidings.stop().await;
+    }
+
+    async fn a_file_of_an_export_that_was_rewritten_removed_or_added_is_named(database: Database) {
+        let tidings = Tidings::start(database).await;
+        let notice = told(&tidings).await;
+        let here = tempfile::tempdir().unwrap();
+        for file in ["former.tar.gz", "proof.tar.gz"] {
+            let exported = command(&tidings, here.path(), &["evidence", "export", "--notice", &notice, "--output", file]);
+            assert!(exported.status.success(), "{}", said(&exported));
+        }
+        let files = files_of(&here.path().join("proof.tar.gz"));
+        let former = files_of(&here.path().join("former.tar.gz"));
+        let judge = |files: &Files| {
+            forge(&here.path().join("forged.tar.gz"), files);
+            run_in(here.path(), &["evidence", "verify", "forged.tar.gz"], &[])
+        };
+        let named = |files: &Files, words: &str| {
+            let found = judge(files);
+            assert!(found.status.code() == Some(1) && said(&found).contains(words), "{words}: {}", said(&found));
+        };
+        let whole = judge(&files);
+        assert!(whole.status.success(), "the forger is careful: {}", said(&whole));
+        for n in 0..files.len() {
+            let name = files[n].0.clone();
+            let mut without = files.clone();
+            without.remove(n);
+            named(&without, &format!("{name} is missing"));
+            let mut other = files.clone();
+            other[n].1.push(' ');
+            match name.as_str() {
+                "evidence.ndjson" => named(&other, "was changed"),
+                "manifest.json" => {}
+                _ => named(&other, &format!("{name} is not ")),
+            }
+        }
+        let mut more = files.clone();
+        more.insert(0, ("letter.txt".to_owned(), "We told them.".to_owned()));
+        named(&more, "\"letter.txt\" does not belong into it");
+        for (from, to, words) in [("\"title\": \"Privacy policy\"", "\"title\": \"Terms\"", "policy.title"), ("ACME", "Other", "brand.title")] {
+            let mut other = files.clone();
+            let manifest = other.iter_mut().find(|file| file.0 == "manifest.json").unwrap();
+            assert!(manifest.1.contains(from), "{}", manifest.1);
+            manifest.1 = manifest.1.replacen(from, to, 1);
+            named(&other, words);
+        }
+        // The sample of another export is another one's.
+        let mut other = files.clone();
+        let sample = |files: &Files| files.iter().position(|file| file.0 == "sample.eml").unwrap();
+        let at = sample(&other);
+        other[at].1 = former[sample(&former)].1.clone();
+        named(&other, "sample.eml is not the sample that entry");
+        assert!(files.iter().any(|(name, text)| name.starts_with("parts/") && text.contains("{{data.words.subject}}")));
         tidings.stop().await;
     }
 

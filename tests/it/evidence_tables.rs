@@ -6,6 +6,7 @@ use std::time::Duration;
 use sea_orm::{ConnectionTrait as _, DbBackend};
 use serde_json::{Value, json};
 
+use crate::approvals::presses;
 use crate::evidence::{PEOPLE, approval_link, command, run_sql, told};
 use crate::harness::{Act, Database, Stage, Tidings, eventually, said};
 use crate::policies::in_days;
@@ -14,13 +15,13 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// The whole output of `evidence verify`, which has to find nothing wrong.
 #[track_caller]
-fn whole(tidings: &Tidings, folder: &Path, entries: &str) {
+pub(crate) fn whole(tidings: &Tidings, folder: &Path, entries: &str) {
     let found = command(tidings, folder, &["evidence", "verify"]);
     assert!(found.status.success() && said(&found).contains(entries), "{}", said(&found));
 }
 
 /// Waits until nothing is due for evidence.
-async fn recorded(tidings: &Tidings) {
+pub(crate) async fn recorded(tidings: &Tidings) {
     eventually("all of it recorded", async || {
         // What was deferred is tried again.
         tidings.advance(Duration::from_secs(60));
@@ -40,10 +41,10 @@ async fn id_of(tidings: &Tidings, email: &str) -> String {
     found["items"][0]["id"].as_str().unwrap().to_owned()
 }
 
-async fn answer(tidings: &Tidings, email: &str, decision: &str) {
+pub(crate) async fn answer(tidings: &Tidings, email: &str, decision: &str) {
     let mail = tidings.smtp.messages_to(email).into_iter().rfind(|mail| mail.answer == Some(250)).unwrap();
     let link = approval_link(&mail.parsed().body_text(0).unwrap());
-    tidings.submit(&link, &[("decision", decision)]).await.is(200);
+    presses(tidings, &link, decision).await.is(200);
 }
 
 /// A notice of which one was told by letter and two answered, one of them twice.
@@ -59,7 +60,8 @@ async fn answered(tidings: &Tidings) -> String {
     notice
 }
 
-const KEPT: [&str; 12] = [
+const KEPT: [&str; 13] = [
+    "contents",
     "evidence",
     "evidence_heads",
     "evidence_due",
@@ -116,6 +118,8 @@ on_both! {
                 vec!["DELETE FROM notice_told WHERE recipient_id NOT IN (SELECT recipient_id FROM kept_notice_told)".into()], "of somebody of whom no entry tells"),
             ("UPDATE notice_texts SET summary = 'Nothing changes.' WHERE language = 'de'".into(),
                 vec![back("notice_texts", "summary", "content_id")], "notice_texts says otherwise than entry 2"),
+            ("UPDATE contents SET html = html || '<p>Nothing changes.</p>'".into(),
+                vec![back("contents", "html", "id")], "contents says otherwise than entry 2: in \"en\", the HTML part is another"),
             ("UPDATE policy_texts SET summary = 'Nothing changes.' WHERE language = 'de'".into(),
                 vec!["UPDATE policy_texts SET summary = (SELECT k.summary FROM kept_policy_texts k \
                     WHERE k.version_id = policy_texts.version_id AND k.language = policy_texts.language)".into()], "policy_texts says otherwise"),

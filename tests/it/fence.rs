@@ -480,23 +480,23 @@ on_both! {
         assert_eq!(again.overruled.len(), 1);
         assert!(!sends().await);
 
-        let undone = fence::undo(&desk.app, &desk.hash, link, &[], "recipient").await.unwrap();
+        let undone = fence::undo(&desk.app, &desk.hash, link, &[], Channel::Page, "recipient").await.unwrap();
         assert_eq!(undone.scopes.len(), 2);
         assert!(sends().await, "the opt-in stands again");
-        let nothing = fence::undo(&desk.app, &desk.hash, link, &[], "recipient").await.unwrap();
+        let nothing = fence::undo(&desk.app, &desk.hash, link, &[], Channel::Page, "recipient").await.unwrap();
         assert!(nothing.scopes.is_empty());
         // Narrowing keeps the narrower refusal in force without a gap.
         fence::opt_out(&desk.app, &asked, Instant::now()).await.unwrap();
         let narrow = [Scope::Topic(desk.brand, topic.id)];
-        let undone = fence::undo(&desk.app, &desk.hash, link, &narrow, "recipient").await.unwrap();
+        let undone = fence::undo(&desk.app, &desk.hash, link, &narrow, Channel::Page, "recipient").await.unwrap();
         assert_eq!(undone.scopes, [Scope::All]);
         assert!(!sends().await);
-        fence::undo(&desk.app, &desk.hash, link, &[], "recipient").await.unwrap();
+        fence::undo(&desk.app, &desk.hash, link, &[], Channel::Page, "recipient").await.unwrap();
         // What was said by another way is not this link's to take back, not even where the link said it first.
         fence::opt_out(&desk.app, &asked, Instant::now()).await.unwrap();
         let by_phone = desk.opt_out(Scope::All).await;
         assert!(!by_phone.new, "it stood already");
-        fence::undo(&desk.app, &desk.hash, link, &[], "recipient").await.unwrap();
+        fence::undo(&desk.app, &desk.hash, link, &[], Channel::Page, "recipient").await.unwrap();
         assert!(!sends().await);
     }
 

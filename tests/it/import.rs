@@ -143,6 +143,76 @@ async fn one_at_a_time(db: &Db, key: &AddressKey, lines: &[Upsert]) -> Vec<u64> 
 }
 
 on_both! {
+    async fn a_file_says_to_which_brands_people_belong_and_what_they_accepted(database: Database) {
+        let tidings = Tidings::start_web(database).await;
+        for brand in ["acme", "beta", "gone"] {
+            tidings.brand(brand).await;
+        }
+        tidings.delete("/brands/gone").await.is(204);
+        let of = async |who: &str| {
+            let found = tidings.get(&format!("/recipients?email={who}@people.example.com")).await.ok();
+            let person = &found["items"][0];
+            (person["brands"].clone(), person["policies"].clone(), person["attributes"].clone())
+        };
+        let csv = "email,Brands,policies,city\n\
+            a@people.example.com,acme; beta;acme,privacy=3;terms = 1,Ulm\n\
+            b@people.example.com,,,\n\
+            c@people.example.com,nowhere,,\n\
+            d@people.example.com,gone,,\n\
+            e@people.example.com,acme,privacy,\n\
+            f@people.example.com,acme,privacy=0,\n\
+            g@people.example.com,acme,Privacy=1,\n\
+            h@people.example.com,acme,privacy=-1,\n";
+        let report = tidings.post_text("/recipients/import", "text/csv", csv).await.ok();
+        assert_eq!(counts(&report), [8, 2, 0, 0, 0, 6], "{report}");
+        let lines: Vec<(u64, &str)> = report["errors"].as_array().unwrap().iter()
+            .map(|error| (error["line"].as_u64().unwrap(), error["reason"].as_str().unwrap())).collect();
+        assert_eq!(lines.iter().map(|line| line.0).collect::<Vec<_>>(), [4, 5, 6, 7, 8, 9], "{lines:?}");
+        assert!(lines[..2].iter().all(|line| line.1.starts_with("`brands` names a brand")), "{lines:?}");
+        assert!(lines[2..].iter().all(|line| line.1.starts_with("`policies` must name policies")), "{lines:?}");
+        assert_eq!(of("a").await, (json!(["acme", "beta"]), json!({ "privacy": 3, "terms": 1 }), json!({ "city": "Ulm" })));
+        assert_eq!(of("b").await, (json!(null), json!({}), json!({})));
+        // The same file once more changes nothing, and what a later one leaves empty stays.
+        let again = tidings.post_text("/recipients/import", "text/csv", csv).await.ok();
+        assert_eq!(counts(&again), [8, 0, 0, 2, 0, 6], "{again}");
+        let lines = "{\"email\": \"a@people.example.com\", \"brands\": [\"beta\"], \"policies\": {\"terms\": 2}}\n\
+            {\"email\": \"b@people.example.com\", \"brands\": \"acme\"}\n\
+            {\"email\": \"c@people.example.com\", \"policies\": [3]}\n\
+            {\"email\": \"d@people.example.com\", \"brands\": null, \"policies\": null}\n";
+        let report = tidings.post_text("/recipients/import", "application/x-ndjson", lines).await.ok();
+        assert_eq!(counts(&report), [4, 1, 1, 0, 0, 2], "{report}");
+        assert_eq!(of("a").await, (json!(["beta"]), json!({ "privacy": 3, "terms": 2 }), json!({ "city": "Ulm" })));
+        // A key bound to one brand names that one alone.
+        let db = &tidings.app().db;
+        let own = brand::rows::find(db.reads(), "acme").await.unwrap().unwrap().id;
+        let made = tidings::access::rows::create_key(db, "acme", tidings::web::Role::Admin, Some(own), "test").await.unwrap();
+        let bound = tidings.with_key(secrecy::ExposeSecret::expose_secret(&made.key));
+        let csv = "email,brands\nx@people.example.com,acme\ny@people.example.com,beta\nz@people.example.com,acme;beta\n";
+        let report = bound.post_text("/recipients/import", "text/csv", csv).await.ok();
+        assert_eq!(counts(&report), [3, 1, 0, 0, 0, 2], "{report}");
+        assert_eq!(of("x").await.0, json!(["acme"]));
+        // Nor does it say what people accepted of others' policies.
+        tidings.put("/policies/privacy", json!({ "brand": "acme", "title": "Privacy" })).await.is(201);
+        tidings.put("/policies/terms", json!({ "brand": "beta", "title": "Terms" })).await.is(201);
+        let csv = "email,policies\nx@people.example.com,privacy=3\ny@people.example.com,privacy=3;terms=1\n";
+        let report = bound.post_text("/recipients/import", "text/csv", csv).await.ok();
+        assert_eq!(counts(&report), [2, 0, 1, 0, 0, 1], "{report}");
+        assert_eq!(of("x").await.1, json!({ "privacy": 3 }));
+        let one = json!({ "email": "x@people.example.com", "policies": { "terms": 1 } });
+        let reason = bound.post("/recipients", one).await.refuses("/policies");
+        assert!(reason.contains("\"terms\""), "{reason}");
+        let id = bound.get("/recipients?email=x@people.example.com").await.ok()["items"][0]["id"].as_str().unwrap().to_owned();
+        bound.patch(&format!("/recipients/{id}"), json!({ "policies": { "terms": 1 } })).await.refuses("/policies");
+        // Of a campaign's recipients they are data as any other column.
+        tidings.topic("acme", "offers", "marketing").await;
+        tidings.template("hello").await;
+        let campaign = tidings.draft("acme", "offers").await;
+        let csv = "email,brands,policies\nk@people.example.com,Anything,goes\n";
+        let report = tidings.post_text(&format!("/campaigns/{campaign}/recipients"), "text/csv", csv).await.ok();
+        assert_eq!(report["added"], 1, "{report}");
+        tidings.stop().await;
+    }
+
     async fn a_file_does_what_its_lines_do_one_at_a_time(database: Database) {
         let other = database.empty_again().await;
         let single = Db::open(&other.url()).await.unwrap();
@@ -159,12 +229,13 @@ on_both! {
         for round in 0..4 {
             let (mut file, mut lines) = (String::new(), Vec::new());
             let brand = (round % 2 == 1).then_some(brand.id);
+            let bound = brand.map(|brand| rows::Bound { brand, policies: Default::default() });
             for _ in 0..120 {
                 let (spelt, said) = line(&mut random, brand);
                 file += &format!("{spelt}\n");
                 lines.push(said);
             }
-            let report = rows::import_all(whole, key, file.as_bytes(), Format::Ndjson, brand, |_| {}).await.unwrap();
+            let report = rows::import_all(whole, key, file.as_bytes(), Format::Ndjson, bound, |_| {}).await.unwrap();
             let counted = counts(&serde_json::to_value(report).unwrap());
             assert_eq!(counted, one_at_a_time(&single, key, &lines).await, "round {round} of seed {seed}");
             assert_eq!(everybody(whole).await, everybody(&single).await, "round {round} of seed {seed}");

@@ -278,7 +278,7 @@ fn days_numbers_and_plural_forms_are_those_of_icu() {
             let is = is.as_str().unwrap();
             let first = (locale.language() == Language::French).then(|| is.strip_prefix("1 ")).flatten();
             let is = first.map_or(is.to_owned(), |rest| format!("1er {rest}"));
-            assert_eq!(locale.day(day.parse().unwrap()), is, "{name}: {day}");
+            assert_eq!(locale.day(day.parse::<Timestamp>().unwrap()), is, "{name}: {day}");
         }
         let file = format!("templates/languages/{}.json", locale.language().code());
         let file = std::fs::read_to_string(crate::harness::source().join(file)).unwrap();

@@ -12,6 +12,7 @@
 #[macro_use]
 mod harness;
 
+mod answers;
 mod api;
 mod approvals;
 mod berths;
@@ -26,6 +27,7 @@ mod crowd;
 mod demo;
 mod described;
 mod evidence;
+mod evidence_seals;
 mod evidence_tables;
 mod fence;
 mod html_mail;
@@ -57,5 +59,6 @@ mod site_notice;
 mod standards;
 mod stopping;
 mod tidy;
+mod two_people;
 mod unsubscribe_page;
 mod worker;

@@ -53,7 +53,7 @@ async fn scene(database: Database) -> Tidings {
 
 const VERSIONS: &str = "/policies/privacy/versions";
 
-async fn key(tidings: &Tidings, name: &str) -> Api {
+pub(crate) async fn key(tidings: &Tidings, name: &str) -> Api {
     let db = &tidings.app().db;
     let made = tidings::access::rows::create_key(db, name, Role::Admin, None, "test").await.unwrap();
     tidings.with_key(made.key.expose_secret())
@@ -425,8 +425,9 @@ on_both! {
         assert_eq!((&waits["state"], &waits["released_by"]), (&json!("awaiting_release"), &Value::Null));
         assert_eq!(tidings.get("/notices").await.ok()["items"], json!([]));
         ben.post_empty(&release).await.ok();
-        // Nothing waits any more: now it may be said.
-        assert_eq!(ann.put("/policies/privacy", two(false)).await.ok()["two_person"], false);
+        // Nothing waits any more: now it may be said, by two.
+        assert_eq!(ann.put("/policies/privacy", two(false)).await.ok()["two_person"], true);
+        assert_eq!(ben.put("/policies/privacy", two(false)).await.ok()["two_person"], false);
         assert_eq!(ann.put("/policies/privacy", policy()).await.ok()["two_person"], false);
         tidings.stop().await;
     }

@@ -96,11 +96,20 @@ on_both! {
             assert!(page.is(200).text.contains(words), "{n}: {}", page.text);
             assert!(page.text.contains(&format!("for {} days", [30, 60, 90, 120][n - 1])));
         }
+        // Of two changes ahead it names the one that comes first.
+        let comes = |page: &Answer| {
+            let rest = page.text.split_once("This text changes on ").unwrap().1;
+            rest.split("<h2>").next().unwrap().to_owned()
+        };
+        publish(&tidings, in_all_languages(&tidings, "material", 80, 150)).await;
+        let later = tidings.page("/policies/privacy").await;
+        assert_eq!(comes(&later).split_once('.').unwrap().0, comes(&current).split_once('.').unwrap().0);
+        assert!(comes(&later).contains("for 120 days") && !comes(&later).contains("for 150 days"), "{}", comes(&later));
         // What changed is told against what was published and not called off.
         let changes = tidings.page("/policies/privacy/4/changes").await;
         let text = &changes.is(200).text;
-        assert!(text.contains("<del><span class=\"off\" lang=\"en\">Taken out: </span>60</del>"), "{text}");
-        assert!(text.contains("<ins><span class=\"off\" lang=\"en\">Put in: </span>120</ins>"), "{text}");
+        assert!(text.contains("<del><span class=\"off\" lang=\"en\">Removed: </span>60</del>"), "{text}");
+        assert!(text.contains("<ins><span class=\"off\" lang=\"en\">Added: </span>120</ins>"), "{text}");
         assert!(text.contains("<details>") && text.contains("without a change"), "{text}");
         // The section is named by a heading, and the folded parts stand around it.
         assert!(text.contains("<h3>Privacy (en)</h3>") && !text.contains("class=\"heading\""), "{text}");

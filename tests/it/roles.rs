@@ -16,7 +16,7 @@ const ADA: &str = "ada@people.example.com";
 const NOBODY: &str = "01890000-0000-7000-8000-000000000000";
 
 /// Method and path of each call, and who may make it.
-const CALLS: [(&str, &str, &str); 61] = [
+const CALLS: [(&str, &str, &str); 64] = [
     ("post", "/addresses/revive", "admin operator"),
     ("get", "/audit", "admin auditor"),
     ("get", "/brands", EVERYONE),
@@ -49,9 +49,12 @@ const CALLS: [(&str, &str, &str); 61] = [
     ("post", "/notices/{id}/postpone", "admin"),
     ("post", "/notices/{id}/correct", "admin"),
     ("post", "/notices/{id}/withdraw", "admin"),
+    ("post", "/notices/{id}/release", "admin"),
+    ("delete", "/notices/{id}/waiting", "admin"),
     ("get", "/notices/{id}/evidence", "admin auditor"),
     ("get", "/notices/{id}/unreachable", "admin operator auditor"),
     ("post", "/notices/{id}/told", "admin operator"),
+    ("post", "/notices/{id}/answers", "admin operator"),
     ("post", "/opt-ins", "admin operator"),
     ("get", "/opt-outs", "admin accounts operator auditor"),
     ("post", "/opt-outs", "admin accounts operator"),
@@ -222,6 +225,9 @@ fn body(role: Role, method: &str, path: &str) -> Option<(&'static str, String)> 
         }
         ("post", "/notices/{id}/correct") => json!({ "summary": "s", "reason": "r" }),
         ("post", "/notices/{id}/withdraw") => json!({ "reason": "r" }),
+        ("post", "/notices/{id}/answers") => {
+            json!({ "recipient": NOBODY, "decision": "approve", "by": "letter", "note": "n" })
+        }
         ("post", "/notices/{id}/told") => json!({ "recipient": NOBODY, "by": "letter" }),
         ("patch", "/recipients/{id}") => json!({ "name": "Ada" }),
         ("put", "/templates/{template}") => json!({ "subject": "Hi", "html": "<p>Hi</p>" }),
@@ -278,8 +284,10 @@ async fn each_call_is_allowed_to_its_roles_and_to_no_other() {
             let answer = scene.call(&api, role, method, path).await;
             let status = answer.status.as_u16();
             if allowed {
-                // Nobody was out of reach yet, which is said to those alone who may say that somebody was told.
-                let done = matches!(status, 200..=204 | 409) || (path.ends_with("/told") && status == 422);
+                // Nobody was out of reach yet, and nobody is nobody: said to those alone who may say what people were told
+                // and answered.
+                let about = path.ends_with("/told") || path.ends_with("/answers");
+                let done = matches!(status, 200..=204 | 409) || (about && status == 422);
                 assert!(done, "{role} may not {method} {path}: {answer:?}");
             } else {
                 assert_eq!(status, 403, "{role} may {method} {path}: {answer:?}");

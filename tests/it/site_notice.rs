@@ -42,7 +42,8 @@ on_both! {
         assert_eq!(shown, [json!({
             "policy": "privacy", "version": 2, "title": "Privacy policy", "change": "material", "asks": "nothing",
             "summary": "We keep data for another time.", "published_at": published["version"]["published_at"],
-            "effective_at": body["effective_at"], "url": format!("{}/policies/privacy/2", shown_base(&shown, base)),
+            "effective_at": body["effective_at"], "effective_date": body["effective_at"].as_str().unwrap()[..10],
+            "url": format!("{}/policies/privacy/2", shown_base(&shown, base)),
             "changes_url": format!("{}/policies/privacy/2/changes", shown_base(&shown, base)),
             "placements": ["policy", "homepage"],
         })]);

@@ -20,6 +20,7 @@ for name, told in manifest["files"].items():
 assert set(files) == {"manifest.json", *manifest["files"]}
 
 previous, count, texts = "0" * 64, 0, 0
+known = {"README.txt", "summary.html", "evidence.ndjson"}
 for line in files["evidence.ndjson"].decode().splitlines():
     entry, count = json.loads(line), count + 1
     body = line.partition('"body":')[2][:-1]
@@ -33,6 +34,14 @@ for line in files["evidence.ndjson"].decode().splitlines():
             for text in version["texts"]:
                 name = f"texts/{version['number']}.{text['language']}.md"
                 assert sha256(files[name]) == text["sha256"], name
+                known.add(name)
                 texts += 1
+    for told in entry["body"].get("told", []) if entry["kind"] == "round" else []:
+        known |= {f"parts/{value}.txt" for name, value in told.items() if name.endswith("_sha256")}
+assert entry["kind"] == "exported"
+assert sha256(files["sample.eml"]) == entry["body"]["sample_sha256"]
+assert set(manifest["files"]) == known | {"sample.eml"}
+for name in files:
+    assert not name.startswith("parts/") or name == f"parts/{sha256(files[name])}.txt", name
 assert manifest["head"] == {"seq": count, "hash": previous}
 json.dump({"files": sorted(files), "entries": count, "texts": texts, "head": previous}, sys.stdout)

@@ -53,6 +53,9 @@ RULES = [
     (r"/language", r"must be a language tag"),
     (r"language", r"the version has no text in"),
     (r"/remind_days_before|/placements", r"names one twice"),
+    # Whom a notice is for, and of what it told, stands in the notice.
+    (r"/recipient", r"is nobody whom this notice is for|was erased|is not one of"),
+    (r"/round", r"is the number of no round"),
     # A template of notices says all that a notice must.
     (r"/template", r"^it "),
     # A file of people begins with a header.

@@ -117,6 +117,5 @@ async fn start(place: &Place, relay: Option<&str>, admin_key: &str) -> Result<Ru
 }
 
 fn random_key() -> String {
-    let octets: String = rand::random::<[u8; 16]>().iter().map(|b| format!("{b:02x}")).collect();
-    format!("demo-{octets}")
+    format!("demo-{}", hex::encode(rand::random::<[u8; 16]>()))
 }

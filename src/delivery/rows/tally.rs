@@ -162,3 +162,15 @@ pub async fn is_settled(on: &impl ConnectionTrait, content: ContentId) -> Result
     let counts = counts(on, content).await?;
     Ok(counts.queued + counts.sending == 0)
 }
+
+/// Whether a delivery of a content waits that was never tried, or is being tried for the first time.
+///
+/// # Errors
+/// The database's own.
+pub async fn any_untried(on: &impl ConnectionTrait, content: ContentId) -> Result<bool, DbErr> {
+    // Those that were put off are due later than those that were not tried.
+    let sql = "SELECT 1 AS n FROM queue q JOIN deliveries d ON d.id = q.delivery_id \
+               WHERE q.content_id = $1 AND d.attempts = 0 ORDER BY q.due_at LIMIT 1";
+    let statement = Statement::from_sql_and_values(on.get_database_backend(), sql, [content.0.into()]);
+    Ok(on.query_one_raw(statement).await?.is_some())
+}

@@ -6,7 +6,7 @@ use sea_orm::ActiveValue::Set;
 use sea_orm::DbErr;
 use sea_orm::entity::prelude::*;
 
-use super::freezing::{FreezeError, Sources, checked_data, gather, partials_json};
+use super::freezing::{FreezeError, Sources, checked_data, gather, row_of};
 use super::{Template, content};
 use crate::brand::Topic;
 use crate::clock::Timestamp;
@@ -76,21 +76,8 @@ pub async fn freeze_apart(txn: &Write, db: &Db, apart: Apart<'_>) -> Result<(), 
     };
     let frozen = sources.freeze(apart.id, apart.brand, apart.topic.id, data, None).await?;
     let row = content::ActiveModel {
-        id: Set(apart.id),
-        digest: Set(None),
-        brand_id: Set(apart.brand),
-        topic_id: Set(apart.topic.id),
-        template: Set(frozen.template),
-        subject: Set(frozen.subject),
-        html: Set(frozen.html),
-        text: Set(frozen.text),
-        partials: Set(partials_json(&frozen.partials)?),
-        data: Set(frozen.data),
-        reply_to: Set(None),
-        held: Set(false),
         retry_until: Set(apart.retry_until),
-        created_at: Set(now),
-        frozen_at: Set(Some(now)),
+        ..row_of(frozen, apart.brand, apart.topic.id, now)?
     };
     content::Entity::insert(row).exec_without_returning(&**txn).await?;
     Ok(())

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Template, content, find};
 use crate::brand::{self, Brand, Topic};
+use crate::clock::Timestamp;
 use crate::db::{Db, Write};
 use crate::decision::Class;
 use crate::id::{BrandId, ContentId, TopicId};
@@ -256,25 +257,38 @@ pub async fn shared(
     let frozen = sources.freeze(ContentId::new(), brand.id, topic.id, nothing, None).await?;
     let now = db.read_clock(&**txn).await?;
     let row = content::ActiveModel {
-        id: Set(frozen.id),
         digest: Set(Some(digest.clone())),
-        brand_id: Set(brand.id),
-        topic_id: Set(topic.id),
+        ..row_of(frozen, brand.id, topic.id, now)?
+    };
+    let once = OnConflict::column(content::Column::Digest).do_nothing().to_owned();
+    content::Entity::insert(row).on_conflict(once).exec_without_returning(&**txn).await?;
+    by_digest(txn, &digest).await?.ok_or(FreezeError::NoContent)
+}
+
+/// The row of content that is frozen as it is made, not held.
+pub(super) fn row_of(
+    frozen: Frozen,
+    brand: BrandId,
+    topic: TopicId,
+    now: Timestamp,
+) -> Result<content::ActiveModel, DbErr> {
+    Ok(content::ActiveModel {
+        id: Set(frozen.id),
+        digest: Set(None),
+        brand_id: Set(brand),
+        topic_id: Set(topic),
         template: Set(frozen.template),
         subject: Set(frozen.subject),
         html: Set(frozen.html),
         text: Set(frozen.text),
         partials: Set(partials_json(&frozen.partials)?),
         data: Set(frozen.data),
-        reply_to: Set(None),
+        reply_to: Set(frozen.reply_to),
         held: Set(false),
         retry_until: Set(None),
         created_at: Set(now),
         frozen_at: Set(Some(now)),
-    };
-    let once = OnConflict::column(content::Column::Digest).do_nothing().to_owned();
-    content::Entity::insert(row).on_conflict(once).exec_without_returning(&**txn).await?;
-    by_digest(txn, &digest).await?.ok_or(FreezeError::NoContent)
+    })
 }
 
 async fn by_digest(txn: &Write, digest: &[u8]) -> Result<Option<ContentId>, DbErr> {

@@ -1,17 +1,19 @@
-//! Postpone, correct, withdraw over HTTP.
+//! Postpone, correct, withdraw over HTTP: what each may say, and what it comes to once it is carried out.
 
 use std::collections::BTreeMap;
 
 use axum::extract::State as Shared;
-use serde::Deserialize;
-use serde_json::json;
+use axum::http::StatusCode;
+use sea_orm::ConnectionTrait;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use super::seen;
-use crate::access::rows::record;
+use super::second::Asked;
 use crate::app::App;
-use crate::clock::Timestamp;
+use crate::clock::Local;
+use crate::db::Write;
 use crate::id::NoticeId;
-use crate::notice::rows::{self, Notice, Reasons, View, view};
+use crate::notice::rows::{self, By, Notice, Reasons, View};
 use crate::policy;
 use crate::web::{Caller, FieldError, Json, Path, Problem, check, given};
 
@@ -21,11 +23,11 @@ const MAX_REASON: usize = 2_000;
 const MAX_SUMMARY: usize = 5_000;
 
 /// A later date.
-#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Postponement {
-    /// From when the change holds now; later than before.
-    effective_at: Timestamp,
+    /// From when the change holds now; later than before. People read the day on which it is by the clock of its offset.
+    effective_at: Local,
     /// Why, as people are told in the policy's own language; at most 2,000 characters.
     reason: String,
     /// Why, in every other language of the version, by its tag; needed where it has others.
@@ -34,12 +36,12 @@ pub(super) struct Postponement {
 }
 
 /// What was wrong.
-#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Correction {
     /// What changes, in plain words, in the policy's own language; null where what was said in it stays, which takes a
     /// translation that does not. At most 5,000 characters.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, required = true)]
     summary: Option<Option<String>>,
     /// The same in every other language of the version, by its tag; needed where it has others.
@@ -50,11 +52,11 @@ pub(super) struct Correction {
 }
 
 /// What changes, in another language.
-#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CorrectedText {
     /// In plain words, at most 5,000 characters; null where what was said in this language stays.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, required = true)]
     summary: Option<Option<String>>,
     /// What was wrong, as people are told in this language; at most 2,000 characters.
@@ -64,7 +66,7 @@ pub(super) struct CorrectedText {
 }
 
 /// Why, in another language.
-#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TranslatedReason {
     /// As people are told in this language; at most 2,000 characters.
@@ -74,7 +76,7 @@ pub(super) struct TranslatedReason {
 }
 
 /// Why the change does not come.
-#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Withdrawal {
     /// Why, as people are told in the policy's own language; at most 2,000 characters.
@@ -101,8 +103,7 @@ struct Languages {
 }
 
 impl Languages {
-    async fn of(app: &App, notice: &Notice) -> Result<Self, Problem> {
-        let on = app.db.reads();
+    async fn of(on: &impl ConnectionTrait, notice: &Notice) -> Result<Self, Problem> {
         let policy = policy::rows::by_id(on, notice.policy_id).await?;
         let own = policy.ok_or_else(|| Problem::not_found("policy"))?.language;
         let texts = policy::rows::texts(on, notice.version_id).await?;
@@ -136,25 +137,28 @@ impl Languages {
         });
         each.collect()
     }
+}
 
-    /// Why, in each language. Nobody is told why in a language that they may not read.
-    fn reasons(
-        &self,
-        own: String,
-        said: BTreeMap<String, TranslatedReason>,
-        told: bool,
-        errors: &mut Vec<FieldError>,
-    ) -> Reasons {
-        text("/reason", &own, MAX_REASON, errors);
-        let mut others = BTreeMap::new();
-        for (language, pointer, one) in self.each(said, errors) {
-            let reason = one.and_then(|one| one.reason);
-            if told || reason.is_some() {
-                others.extend(reason_in(&language, &pointer, reason, errors));
-            }
+/// Why, in each language of a notice's version. Nobody is told why in a language that they may not read.
+async fn reasons(
+    on: &impl ConnectionTrait,
+    notice: &Notice,
+    own: String,
+    said: BTreeMap<String, TranslatedReason>,
+    told: bool,
+) -> Result<Reasons, Problem> {
+    let mut errors = Vec::new();
+    let languages = Languages::of(on, notice).await?;
+    text("/reason", &own, MAX_REASON, &mut errors);
+    let mut others = BTreeMap::new();
+    for (language, pointer, one) in languages.each(said, &mut errors) {
+        let reason = one.and_then(|one| one.reason);
+        if told || reason.is_some() {
+            others.extend(reason_in(&language, &pointer, reason, &mut errors));
         }
-        Reasons { own, others }
     }
+    check::done(errors)?;
+    Ok(Reasons { own, others })
 }
 
 fn reason_in(
@@ -201,13 +205,77 @@ fn summary_in(
     }
 }
 
+impl Postponement {
+    /// Postpones a change that has not taken effect.
+    pub(super) async fn carry_out(
+        self,
+        txn: &Write,
+        app: &App,
+        notice: &Notice,
+        by: By<'_>,
+    ) -> Result<(Notice, Value), Problem> {
+        let reasons = reasons(&**txn, notice, self.reason, self.translations, true).await?;
+        let detail = json!({ "effective_at": self.effective_at, "reason": reasons.own });
+        Ok((rows::postpone(txn, app, notice.id, self.effective_at, reasons, by).await?, detail))
+    }
+}
+
+impl Correction {
+    /// Corrects what people were told.
+    pub(super) async fn carry_out(
+        self,
+        txn: &Write,
+        app: &App,
+        notice: &Notice,
+        by: By<'_>,
+    ) -> Result<(Notice, Value), Problem> {
+        let mut errors = Vec::new();
+        let languages = Languages::of(&**txn, notice).await?;
+        text("/reason", &self.reason, MAX_REASON, &mut errors);
+        let mut summaries = BTreeMap::new();
+        summaries.extend(summary_in(&languages.own, "/summary", self.summary, &mut errors));
+        let mut others = BTreeMap::new();
+        for (language, pointer, one) in languages.each(self.translations, &mut errors) {
+            let (summary, reason) = one.map_or((None, None), |one| (one.summary, one.reason));
+            summaries.extend(summary_in(&language, &format!("{pointer}/summary"), summary, &mut errors));
+            others.extend(reason_in(&language, &pointer, reason, &mut errors));
+        }
+        if summaries.is_empty() && errors.is_empty() {
+            check::wrong("/summary", "is missing: say what people are to be told instead", &mut errors);
+        }
+        check::done(errors)?;
+        let corrected: Vec<&String> = summaries.keys().collect();
+        let detail = json!({ "languages": corrected, "reason": self.reason });
+        let reasons = Reasons { own: self.reason, others };
+        Ok((rows::correct(txn, app, notice.id, summaries, reasons, by).await?, detail))
+    }
+}
+
+impl Withdrawal {
+    /// Calls a change off before it takes effect.
+    pub(super) async fn carry_out(
+        self,
+        txn: &Write,
+        app: &App,
+        notice: &Notice,
+        by: By<'_>,
+    ) -> Result<(Notice, Value), Problem> {
+        let tell = self.tell.unwrap_or(true);
+        let reasons = reasons(&**txn, notice, self.reason, self.translations, tell).await?;
+        let detail = json!({ "reason": reasons.own, "tell": tell });
+        Ok((rows::withdraw(txn, app, notice.id, reasons, tell, by).await?, detail))
+    }
+}
+
 /// Postpone a change that has not taken effect.
 ///
-/// Everyone is told of the new date; what waits of the former message is not sent any more. For admins.
+/// Everyone is told of the new date; what waits of the former message is not sent any more. Where the policy wants two
+/// people, it waits to be released with another key. For admins.
 #[utoipa::path(post, path = "/notices/{id}/postpone", tag = "notices", request_body = Postponement,
     params(("id" = NoticeId, Path, description = "The notice")),
     responses(
         (status = 200, description = "The notice with its new date", body = View),
+        (status = 202, description = "It waits for a second key: see `waiting`", body = View),
         (status = 404, description = "There is no such notice", body = Problem),
         (status = 409, description = "It has taken effect or was withdrawn", body = Problem),
         (status = 422, description = "The date is not later, or a field is wrong", body = Problem),
@@ -217,18 +285,8 @@ pub(super) async fn postpone_notice(
     caller: Caller,
     Path(id): Path<NoticeId>,
     Json(body): Json<Postponement>,
-) -> Result<Json<View>, Problem> {
-    let notice = seen(&app, &caller, id, &[]).await?;
-    let mut errors = Vec::new();
-    let languages = Languages::of(&app, &notice).await?;
-    let reasons = languages.reasons(body.reason, body.translations, true, &mut errors);
-    check::done(errors)?;
-    let detail = json!({ "effective_at": body.effective_at, "reason": reasons.own });
-    let txn = app.db.begin().await?;
-    let notice = rows::postpone(&txn, &app, id, body.effective_at, reasons, &caller.actor).await?;
-    record(&*txn, &app.db, &caller.actor, "notice.postpone", &id.to_string(), detail).await?;
-    txn.commit().await?;
-    Ok(Json(view(app.db.reads(), &app, &notice).await?))
+) -> Result<(StatusCode, Json<View>), Problem> {
+    Asked::Postpone(body).take(&app, &caller, id).await
 }
 
 /// Correct what people were told.
@@ -236,11 +294,13 @@ pub(super) async fn postpone_notice(
 /// Everyone is told anew, also who was told already, and the policy's pages say the new words and on which day they were
 /// corrected. Approvals given before were given to wrong words: they count no longer, and those who gave them are asked
 /// anew; who declined has declined, and what was said of a new use stands. The text of the version itself never changes:
-/// what is wrong there takes a new version. For admins.
+/// what is wrong there takes a new version. Where the policy wants two people, it waits to be released with another key. For
+/// admins.
 #[utoipa::path(post, path = "/notices/{id}/correct", tag = "notices", request_body = Correction,
     params(("id" = NoticeId, Path, description = "The notice")),
     responses(
         (status = 200, description = "The notice", body = View),
+        (status = 202, description = "It waits for a second key: see `waiting`", body = View),
         (status = 404, description = "There is no such notice", body = Problem),
         (status = 409, description = "It has taken effect or was withdrawn", body = Problem),
         (status = 422, description = "Nothing is corrected, or a field is wrong", body = Problem),
@@ -250,40 +310,19 @@ pub(super) async fn correct_notice(
     caller: Caller,
     Path(id): Path<NoticeId>,
     Json(body): Json<Correction>,
-) -> Result<Json<View>, Problem> {
-    let notice = seen(&app, &caller, id, &[]).await?;
-    let mut errors = Vec::new();
-    let languages = Languages::of(&app, &notice).await?;
-    text("/reason", &body.reason, MAX_REASON, &mut errors);
-    let mut summaries = BTreeMap::new();
-    summaries.extend(summary_in(&languages.own, "/summary", body.summary, &mut errors));
-    let mut others = BTreeMap::new();
-    for (language, pointer, one) in languages.each(body.translations, &mut errors) {
-        let (summary, reason) = one.map_or((None, None), |one| (one.summary, one.reason));
-        summaries.extend(summary_in(&language, &format!("{pointer}/summary"), summary, &mut errors));
-        others.extend(reason_in(&language, &pointer, reason, &mut errors));
-    }
-    if summaries.is_empty() && errors.is_empty() {
-        check::wrong("/summary", "is missing: say what people are to be told instead", &mut errors);
-    }
-    check::done(errors)?;
-    let corrected: Vec<String> = summaries.keys().cloned().collect();
-    let detail = json!({ "languages": corrected, "reason": body.reason });
-    let reasons = Reasons { own: body.reason, others };
-    let txn = app.db.begin().await?;
-    let notice = rows::correct(&txn, &app, id, summaries, reasons, &caller.actor).await?;
-    record(&*txn, &app.db, &caller.actor, "notice.correct", &id.to_string(), detail).await?;
-    txn.commit().await?;
-    Ok(Json(view(app.db.reads(), &app, &notice).await?))
+) -> Result<(StatusCode, Json<View>), Problem> {
+    Asked::Correct(body).take(&app, &caller, id).await
 }
 
 /// Call a change off before it takes effect.
 ///
-/// What waits is not sent any more, and those who were told are told that it does not come. For admins.
+/// What waits is not sent any more, and those who were told are told that it does not come. Where the policy wants two
+/// people, it waits to be released with another key. For admins.
 #[utoipa::path(post, path = "/notices/{id}/withdraw", tag = "notices", request_body = Withdrawal,
     params(("id" = NoticeId, Path, description = "The notice")),
     responses(
         (status = 200, description = "The notice, withdrawn", body = View),
+        (status = 202, description = "It waits for a second key: see `waiting`", body = View),
         (status = 404, description = "There is no such notice", body = Problem),
         (status = 409, description = "It has taken effect, or was withdrawn before", body = Problem),
         (status = 422, description = "A field is wrong", body = Problem),
@@ -293,17 +332,6 @@ pub(super) async fn withdraw_notice(
     caller: Caller,
     Path(id): Path<NoticeId>,
     Json(body): Json<Withdrawal>,
-) -> Result<Json<View>, Problem> {
-    let notice = seen(&app, &caller, id, &[]).await?;
-    let mut errors = Vec::new();
-    let tell = body.tell.unwrap_or(true);
-    let languages = Languages::of(&app, &notice).await?;
-    let reasons = languages.reasons(body.reason, body.translations, tell, &mut errors);
-    check::done(errors)?;
-    let detail = json!({ "reason": reasons.own, "tell": tell });
-    let txn = app.db.begin().await?;
-    let notice = rows::withdraw(&txn, &app, id, reasons, tell, &caller.actor).await?;
-    record(&*txn, &app.db, &caller.actor, "notice.withdraw", &id.to_string(), detail).await?;
-    txn.commit().await?;
-    Ok(Json(view(app.db.reads(), &app, &notice).await?))
+) -> Result<(StatusCode, Json<View>), Problem> {
+    Asked::Withdraw(body).take(&app, &caller, id).await
 }

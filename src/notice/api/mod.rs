@@ -1,8 +1,10 @@
 //! `/notices`: how far they have come, and what an administrator changes about them.
 
+mod answers;
 mod change;
 mod evidence;
 mod people;
+mod second;
 mod standing;
 
 use axum::extract::State as Shared;
@@ -25,8 +27,11 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(change::postpone_notice))
         .routes(routes!(change::correct_notice))
         .routes(routes!(change::withdraw_notice))
+        .routes(routes!(second::release_change))
+        .routes(routes!(second::take_back_change))
         .routes(routes!(people::list_unreachable))
         .routes(routes!(people::told_otherwise))
+        .routes(routes!(answers::answer_otherwise))
         .merge(standing::router())
         .merge(evidence::router())
 }
@@ -37,6 +42,8 @@ impl From<NoticeError> for Problem {
             NoticeError::Gone => Self::not_found("notice"),
             NoticeError::WrongState { .. } => Self::conflict(error.to_string()),
             NoticeError::Flaw(pointer, reason) => Self::field(&pointer, reason),
+            NoticeError::Conflict(detail) => Self::conflict(detail),
+            NoticeError::SomebodyElse(detail) => Self::forbidden(detail),
             NoticeError::Template(_) => Self::conflict(format!("{error}; mend the template and try again.")),
             NoticeError::Db(error) => error.into(),
         }

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, stream};
 use sea_orm::DbErr;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::seen;
 use crate::access::rows::record;
@@ -34,8 +34,14 @@ pub(super) struct Unreachable {
     name: Option<String>,
     /// The company's own id of them.
     external_id: Option<String>,
-    /// Why they could not be told: `address_dead`, `refused`, `bounced`, `outcome_unknown` and the like.
+    /// What else the company keeps of them.
+    #[schema(value_type = Object)]
+    attributes: Value,
+    /// Why they could not be told: `address_dead` where there is no such mailbox any more, `refused` where the relay refuses
+    /// for any other reason, `bounced`, `outcome_unknown` and the like.
     reason: String,
+    /// The enhanced status (RFC 3463) with which it was refused or came back, where one was given.
+    status: Option<String>,
     /// The relay's words, where it said any; of a message that came back after that, those of the mail server that refused it.
     reply: Option<String>,
     /// How they were told after all; null as long as they were not.
@@ -51,7 +57,9 @@ impl Unreachable {
             email: one.email,
             name: one.name,
             external_id: one.external_id,
+            attributes: one.attributes,
             reason: one.reason,
+            status: one.status,
             reply: one.reply,
             told_by: one.told_by,
             told_at: one.told_at,
@@ -66,7 +74,7 @@ impl Unreachable {
 #[utoipa::path(get, path = "/notices/{id}/unreachable", tag = "notices",
     params(("id" = NoticeId, Path, description = "The notice"), Paging),
     responses(
-        (status = 200, description = "A page of them; CSV: `recipient,email,name,external_id,reason,told_by,told_at`", content(
+        (status = 200, description = "A page of them; CSV: `recipient,email,name,external_id,reason,told_by,told_at,reply,attributes`, the last as JSON", content(
             (List<Unreachable> = "application/json"), (String = "text/csv"),
         )),
         (status = 404, description = "There is no such notice", body = Problem),
@@ -121,6 +129,7 @@ async fn piece(
 #[serde(deny_unknown_fields)]
 pub(super) struct ToldOtherwise {
     /// Who; one of the unreachable.
+    #[schema(value_type = String, format = Uuid)]
     recipient: RecipientId,
     /// How.
     by: ToldBy,

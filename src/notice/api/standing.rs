@@ -1,5 +1,7 @@
 //! `/recipients/{id}/policies`: which version of each policy stands for a person.
 
+use std::collections::HashMap;
+
 use axum::extract::State as Shared;
 use sea_orm::{ConnectionTrait, DbErr};
 use serde::Serialize;
@@ -9,11 +11,11 @@ use utoipa_axum::routes;
 use crate::app::App;
 use crate::brand;
 use crate::clock::Timestamp;
-use crate::id::RecipientId;
-use crate::notice::evidence::hex;
-use crate::notice::rows::{approvals, site};
+use crate::id::{RecipientId, VersionId};
+use crate::notice::rows::approvals::{self, Concern};
+use crate::notice::rows::site;
 use crate::notice::standing::{Because, Offered, Person, Rules, pending, stands};
-use crate::notice::{Decision, State, text};
+use crate::notice::{AnsweredBy, Decision, State, text};
 use crate::opt_out::rows::explain;
 use crate::opt_out::words::Verdict;
 use crate::policy;
@@ -49,6 +51,21 @@ struct StandingPolicy {
     uses: Vec<StandingUse>,
     /// The versions that are published and do not hold yet, by number.
     pending: Vec<PendingVersion>,
+    /// What the person answered to versions of the policy, by number.
+    answers: Vec<StandingAnswer>,
+}
+
+/// What a person answered to a version, as it stands.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+struct StandingAnswer {
+    /// The number of the version.
+    version: i64,
+    /// What they answered.
+    decision: Decision,
+    /// When.
+    answered_at: Timestamp,
+    /// How it came.
+    by: AnsweredBy,
 }
 
 /// What stands for a use of data that a version brought.
@@ -128,8 +145,7 @@ async fn of_policy(
             if concern.is_some_and(|concern| concern.state == State::Withdrawn) {
                 return None;
             }
-            let told =
-                |concern: &approvals::Concern| concern.mailed_at.into_iter().chain(concern.told_at).min();
+            let told = |concern: &Concern| concern.mailed_at.into_iter().chain(concern.told_at).min();
             Some(Offered {
                 number: version.number,
                 change: version.change,
@@ -154,7 +170,8 @@ async fn of_policy(
     let sha256 = match version {
         Some(version) => {
             let texts = site::texts(on, &[version.id]).await?;
-            text::pick(&texts, |text| &text.language, "", &policy.language).map(|text| hex(&text.sha256))
+            text::pick(&texts, |text| &text.language, "", &policy.language)
+                .map(|text| hex::encode(&text.sha256))
         }
         None => None,
     };
@@ -168,6 +185,7 @@ async fn of_policy(
         flagged: standing.flagged,
         sha256,
         uses: uses(on, recipient, &versions).await?,
+        answers: answers(&versions, &concerns),
         pending: pending(&offered, now)
             .map(|next| PendingVersion {
                 version: next.number,
@@ -176,6 +194,16 @@ async fn of_policy(
             })
             .collect(),
     })
+}
+
+/// What stands of what a person answered to these versions.
+fn answers(versions: &[Version], concerns: &HashMap<VersionId, Concern>) -> Vec<StandingAnswer> {
+    let answer = |version: &Version| {
+        let Concern { decision, decided_at, given_by, .. } = concerns.get(&version.id)?;
+        let (decision, answered_at) = ((*decision)?, (*decided_at)?);
+        Some(StandingAnswer { version: version.number, decision, answered_at, by: (*given_by).into() })
+    };
+    versions.iter().filter_map(answer).collect()
 }
 
 /// What stands for the uses that these versions brought.

@@ -54,6 +54,9 @@ pub struct Published {
     pub approval: Approval,
     /// From when it holds.
     pub effective_at: Timestamp,
+    /// By how many minutes the clock is ahead of UTC by which that was named, and people were told the day.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub effective_offset: i64,
     /// By when everyone is to be told.
     pub complete_by: Timestamp,
     /// What holds for who is asked to approve and does not answer.
@@ -225,8 +228,19 @@ pub struct Answer {
     pub language: String,
     /// SHA-256 of the text that was shown.
     pub sha256: String,
-    /// The message by whose link it came.
-    pub delivery: DeliveryId,
+    /// The message by whose link it came; of an answer by letter or telephone the one that told of the change, if there was
+    /// one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<DeliveryId>,
+    /// How it came; none: on the page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<ToldBy>,
+    /// Whether there is a note about that; the note itself may hold an address and stays out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_note: bool,
+    /// Who recorded it, if not the person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recorded_by: Option<String>,
 }
 
 /// [`super::Kind::Corrected`], [`super::Kind::Postponed`] and [`super::Kind::Withdrawn`].
@@ -236,6 +250,9 @@ pub struct Changed {
     pub reason: Option<String>,
     /// From when the version holds now; none when it was called off.
     pub effective_at: Option<Timestamp>,
+    /// By how many minutes the clock is ahead of UTC by which that was named, and people were told the day.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub effective_offset: i64,
     /// By when everyone is to be told now; none when it was called off.
     pub complete_by: Option<Timestamp>,
     /// How many approvals count no longer, since they were given to what was corrected.
@@ -243,6 +260,9 @@ pub struct Changed {
     pub approvals_lapsed: i64,
     /// Who did it.
     pub by: String,
+    /// Who asked for it, where it took two people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_by: Option<String>,
 }
 
 fn is_none(n: &i64) -> bool {
@@ -263,4 +283,35 @@ pub struct Late {
 pub struct InEffect {
     /// From when the version holds.
     pub effective_at: Timestamp,
+}
+
+/// [`super::Kind::Exported`]: the last entry of the archive that it tells of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exported {
+    /// SHA-256 of the sample message that was made for it; none where none could be made.
+    pub sample_sha256: Option<String>,
+    /// By which program.
+    pub program: String,
+    /// Who did it.
+    pub by: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_on_the_page_says_what_it_always_said_and_one_by_letter_says_so() {
+        let id = "01890000-0000-7000-8000-000000000000";
+        let page = format!(
+            r#"{{"approval":"{id}","recipient":"{id}","decision":"approve","before":null,"version":2,"language":"en","sha256":"00","delivery":"{id}"}}"#
+        );
+        let read: Answer = serde_json::from_str(&page).unwrap();
+        assert_eq!((read.by, read.delivery.is_some()), (None, true));
+        assert_eq!(serde_json::to_string(&read).unwrap(), page);
+        let by_letter = Answer { delivery: None, by: Some(ToldBy::Letter), has_note: true, ..read };
+        let words = serde_json::to_string(&by_letter).unwrap();
+        assert!(words.ends_with(r#""sha256":"00","by":"letter","has_note":true}"#), "{words}");
+        assert_eq!(serde_json::from_str::<Answer>(&words).unwrap(), by_letter);
+    }
 }

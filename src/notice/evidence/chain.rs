@@ -17,7 +17,6 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::hex::{hex, unhex};
 use crate::clock::Timestamp;
 use crate::id::NoticeId;
 
@@ -52,7 +51,7 @@ pub struct Entry {
 impl Entry {
     /// The hash that it has to have under this number.
     pub fn hash_as(&self, seq: i64) -> Vec<u8> {
-        let person = self.person.as_deref().map_or_else(|| "-".to_owned(), hex);
+        let person = self.person.as_deref().map_or_else(|| "-".to_owned(), hex::encode);
         let mut sum = Sha256::new();
         let mut field = |text: &str| {
             sum.update(text.len().to_string());
@@ -67,7 +66,7 @@ impl Entry {
         field(&self.kind);
         field(&person);
         field(&self.body);
-        field(&hex(&self.previous));
+        field(&hex::encode(&self.previous));
         sum.finalize().to_vec()
     }
 
@@ -82,9 +81,9 @@ impl Entry {
             seq: self.seq,
             at: self.at,
             kind: self.kind.clone(),
-            person: self.person.as_deref().map(hex),
-            previous: hex(&self.previous),
-            hash: hex(&self.hash),
+            person: self.person.as_deref().map(hex::encode),
+            previous: hex::encode(&self.previous),
+            hash: hex::encode(&self.hash),
         };
         let mut line = serde_json::to_string(&head).unwrap_or_default();
         line.truncate(line.len().saturating_sub(1));
@@ -103,12 +102,12 @@ impl Entry {
             at: head.at,
             kind: head.kind,
             person: match head.person {
-                Some(person) => Some(unhex(&person)?),
+                Some(person) => Some(hex::decode(&person).ok()?),
                 None => None,
             },
             body: body.to_owned(),
-            previous: unhex(&head.previous)?,
-            hash: unhex(&head.hash)?,
+            previous: hex::decode(&head.previous).ok()?,
+            hash: hex::decode(&head.hash).ok()?,
         };
         (entry.to_line() == line).then_some(entry)
     }
@@ -144,7 +143,9 @@ impl Head {
     /// What only who has the key can put on it.
     pub fn seal(&self, notice: NoticeId, key: &[u8]) -> Option<Vec<u8>> {
         let mut mac = Hmac::<Sha256>::new_from_slice(key).ok()?;
-        mac.update(format!("tidings evidence head 1,{notice},{},{}", self.seq, hex(&self.hash)).as_bytes());
+        mac.update(
+            format!("tidings evidence head 1,{notice},{},{}", self.seq, hex::encode(&self.hash)).as_bytes(),
+        );
         Some(mac.finalize().into_bytes().to_vec())
     }
 

@@ -4,17 +4,19 @@
 //! address: a person is known by the keyed hash of theirs, which outlives erasure. [`archive`] writes a chain, and all
 //! that its hashes speak of, into one file that is verified without a database.
 
+mod account;
 pub mod archive;
 pub mod body;
 pub mod chain;
-mod hex;
+mod parts;
 mod person;
 mod story;
 pub mod summary;
 mod words;
 
+pub use account::{Account, Bound};
 pub use chain::{Break, Entry, Fault, Head, Verifier};
-pub use hex::{hex, unhex};
+pub use parts::{part_file, parts};
 pub use person::Line;
 pub use story::{About, Story};
 pub use words::Kind;

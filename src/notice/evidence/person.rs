@@ -3,12 +3,11 @@
 use serde::Serialize;
 
 use super::body::{Answer, Bounce, Delivery, Told};
-use super::hex::hex;
 use super::summary::read;
 use super::{Entry, Kind};
 use crate::clock::Timestamp;
 use crate::id::{DeliveryId, RecipientId};
-use crate::notice::{Decision, ToldBy};
+use crate::notice::{AnsweredBy, Decision, ToldBy};
 
 /// What a person answered last.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -24,8 +23,13 @@ pub struct Answered {
     pub language: String,
     /// SHA-256 of the text that was shown.
     pub sha256: String,
-    /// The message by whose link it came.
-    pub delivery: DeliveryId,
+    /// The message by whose link it came; of an answer by letter or telephone the one that told of the change, null where
+    /// there was none.
+    pub delivery: Option<DeliveryId>,
+    /// How it came.
+    pub by: AnsweredBy,
+    /// Who recorded it; null: the person.
+    pub recorded_by: Option<String>,
 }
 
 /// How a person was told another way.
@@ -67,7 +71,7 @@ impl Line {
     /// A line about this person, without entries.
     pub fn new(person: &[u8]) -> Self {
         Self {
-            person: hex(person),
+            person: hex::encode(person),
             recipient: None,
             deliveries: Vec::new(),
             bounces: Vec::new(),
@@ -98,10 +102,17 @@ impl Line {
             }
             Ok(Kind::Approval) => {
                 if let Some(answer) = read::<Answer>(entry) {
-                    let Answer { recipient, decision, version, language, sha256, delivery, .. } = answer;
-                    self.recipient = Some(recipient);
-                    let at = entry.at;
-                    self.approval = Some(Answered { at, decision, version, language, sha256, delivery });
+                    self.recipient = Some(answer.recipient);
+                    self.approval = Some(Answered {
+                        at: entry.at,
+                        decision: answer.decision,
+                        version: answer.version,
+                        language: answer.language,
+                        sha256: answer.sha256,
+                        delivery: answer.delivery,
+                        by: answer.by.into(),
+                        recorded_by: answer.recorded_by,
+                    });
                 }
             }
             Ok(Kind::Told) => {

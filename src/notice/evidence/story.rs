@@ -14,6 +14,8 @@ pub struct Story {
     pub published: Option<Published>,
     /// From when the version holds, and by when everyone is to be told, as was said last.
     pub dates: Option<(Timestamp, Timestamp)>,
+    /// By how many minutes the clock is ahead of UTC by which the first of these was named.
+    pub effective_offset: i64,
     /// The entry that called it off.
     pub withdrawn: Option<i64>,
     /// The entry that says that it took effect.
@@ -45,12 +47,20 @@ impl Story {
                 if entry.seq == 1 {
                     self.published = read(entry);
                     self.dates = self.published.as_ref().map(|said| (said.effective_at, said.complete_by));
+                    self.effective_offset = self.published.as_ref().map_or(0, |said| said.effective_offset);
                 }
             }
             Kind::Round => self.rounds.extend(read(entry).map(|round| (entry.seq, round))),
             Kind::Corrected | Kind::Postponed => {
-                if let Some(Changed { effective_at: Some(from), complete_by: Some(by), .. }) = read(entry) {
+                if let Some(Changed {
+                    effective_at: Some(from),
+                    complete_by: Some(by),
+                    effective_offset,
+                    ..
+                }) = read(entry)
+                {
                     self.dates = Some((from, by));
+                    self.effective_offset = effective_offset;
                 }
                 if entry.kind == Kind::Postponed.as_str() {
                     self.late = None;
@@ -66,6 +76,7 @@ impl Story {
             Kind::Bounced => return read(entry).map(About::Bounce),
             Kind::Approval => return read(entry).map(About::Answer),
             Kind::Told => return read(entry).map(About::Told),
+            Kind::Exported => {}
         }
         None
     }

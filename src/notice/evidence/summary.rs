@@ -6,9 +6,9 @@ use handlebars::Handlebars;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::body::{Answer, Bounce, Changed, Delivery, Published, Round, Told};
+use super::body::{Answer, Bounce, Changed, Delivery, Exported, Published, Round, Told};
 use super::{Entry, Kind};
-use crate::clock::Timestamp;
+use crate::clock::{Local, Timestamp};
 use crate::notice::{Decision, RoundKind, ToldBy};
 
 /// The summary that a lawyer reads.
@@ -75,6 +75,12 @@ pub struct Summary {
     pub told_by_phone: u64,
     /// Answers given, those that were changed later included.
     pub answers: u64,
+    /// Those of them that came by letter.
+    #[serde(default)]
+    pub answers_by_letter: u64,
+    /// Those that came by telephone.
+    #[serde(default)]
+    pub answers_by_phone: u64,
     /// How many approve, as their last answer says.
     pub approved: i64,
     /// How many decline.
@@ -108,6 +114,11 @@ impl Summary {
             Kind::Approval => {
                 if let Some(answer) = read::<Answer>(entry) {
                     self.answers += 1;
+                    match answer.by {
+                        Some(ToldBy::Letter) => self.answers_by_letter += 1,
+                        Some(ToldBy::Phone) => self.answers_by_phone += 1,
+                        None => {}
+                    }
                     self.count(answer.decision, 1);
                     if let Some(before) = answer.before {
                         self.count(before, -1);
@@ -137,7 +148,12 @@ impl Summary {
             }
             Kind::Corrected | Kind::Postponed | Kind::Withdrawn => {
                 let (reason, by, to, lapsed) = read::<Changed>(entry).map_or((None, None, None, 0), |one| {
-                    (one.reason, Some(one.by), one.effective_at, one.approvals_lapsed)
+                    let by = match one.asked_by {
+                        Some(asked_by) => format!("{asked_by}, released by {}", one.by),
+                        None => one.by,
+                    };
+                    let to = one.effective_at.map(|at| Local { at, east: one.effective_offset });
+                    (one.reason, Some(by), to, one.approvals_lapsed)
                 });
                 self.approved -= lapsed;
                 let what = match (kind, to, lapsed) {
@@ -160,6 +176,10 @@ impl Summary {
                 );
             }
             Kind::InEffect => self.act(entry.at, "The change took effect".into(), None, None),
+            Kind::Exported => {
+                let by = read::<Exported>(entry).map(|one| one.by);
+                self.act(entry.at, "The evidence was exported".into(), by, None);
+            }
         }
     }
 

@@ -35,6 +35,8 @@ pub enum Kind {
     Late,
     /// The change took effect.
     InEffect,
+    /// An archive of the evidence was made.
+    Exported,
 }
 
 words! {
@@ -50,4 +52,5 @@ words! {
     Withdrawn = "withdrawn",
     Late = "late",
     InEffect = "in_effect",
+    Exported = "exported",
 }

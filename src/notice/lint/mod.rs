@@ -2,7 +2,7 @@
 //!
 //! The template is judged by what it would send. It is rendered as it is for real, without the layout, for each case that
 //! a notice can be and in each language, with values that stand nowhere else; and once more for each branch of its
-//! conditions, whatever they ask for, so that nothing hides behind one. What comes out is read as browsers read it: elements,
+//! conditions, whatever they ask for, so that nothing hides behind one; conditions that take a tag apart are refused. What comes out is read as browsers read it: elements,
 //! attributes and styles are those of a list that can neither load anything nor hide anything, each link is one that the
 //! program gives, and what must be said is seen in both parts.
 
@@ -24,7 +24,7 @@ use crate::id::{DeliveryId, RecipientId};
 use crate::link::KeyRing;
 use crate::message::{
     Addressee, Compiled, ComposeError, DkimKeys, Frozen, MAX_CONDITIONS, Prepared, Rendered, Sender,
-    branches, names,
+    blocks_marked, branches, names,
 };
 use links::Ours;
 use page::Page;
@@ -60,6 +60,13 @@ pub fn check(template: &Frozen, brand: &Brand, program: &Url, asks: bool) -> Fin
     let whole = samples::complete(brand);
     let told = if samples::has_contact(brand) { brand } else { &whole };
     judge.real(template, told, program, asks);
+    if blocks_marked(template, page::MARK).is_some_and(|html| page::is_torn(&html)) {
+        judge.refuse(
+            "it has a condition inside of an element's tag or a comment, so that no reading of one branch shows what is sent; \
+             put conditions around whole elements"
+                .to_owned(),
+        );
+    }
     match branches(template) {
         Some(all) => judge.branches(&all, &whole, program),
         None => judge.refuse(format!(

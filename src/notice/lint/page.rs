@@ -3,7 +3,7 @@
 //! Elements, attributes and styles are those of a list: none of them loads anything, runs anything or hides what stands in
 //! it. What is on no list is refused, so all the text outside of `<title>` and comments is text that is seen.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 
 use html5ever::tendril::StrTendril;
@@ -140,6 +140,47 @@ pub(super) fn read(html: &str, brand_colour: Option<&str>) -> Page {
     let _ = tokenizer.feed(&queue);
     tokenizer.end();
     tokenizer.sink.0.into_inner().page
+}
+
+/// What stands for the beginning or the end of a condition, which no text needs.
+pub(super) const MARK: char = '\u{e000}';
+/// How markup begins that a condition must not divide.
+const BEGINNINGS: [&str; 4] = ["<", "</", "<!", "<!-"];
+
+/// Whether a condition begins or ends inside of a tag or a comment: what is sent might then be a tag that stands in no
+/// branch by itself.
+pub(super) fn is_torn(marked: &str) -> bool {
+    let divided = BEGINNINGS.iter().any(|begun| marked.contains(&format!("{begun}{MARK}")));
+    let tokenizer = Tokenizer::new(Torn::default(), TokenizerOpts::default());
+    let queue = BufferQueue::default();
+    queue.push_back(StrTendril::from(marked));
+    // It ends whatever was left open, which would not be read at all.
+    queue.push_back(StrTendril::from("\"'>-->"));
+    let _ = tokenizer.feed(&queue);
+    tokenizer.end();
+    divided || tokenizer.sink.0.get()
+}
+
+/// Whether a mark was read elsewhere than in text.
+#[derive(Default)]
+struct Torn(Cell<bool>);
+
+impl TokenSink for Torn {
+    type Handle = ();
+
+    fn process_token(&self, token: Token, _: u64) -> TokenSinkResult<()> {
+        let holds = match &token {
+            Token::TagToken(tag) => {
+                let mut attributes = tag.attrs.iter();
+                tag.name.contains(MARK)
+                    || attributes.any(|a| a.name.local.contains(MARK) || a.value.contains(MARK))
+            }
+            Token::CommentToken(text) => text.contains(MARK),
+            _ => false,
+        };
+        self.0.set(self.0.get() || holds);
+        TokenSinkResult::Continue
+    }
 }
 
 struct Sink(RefCell<Reading>);

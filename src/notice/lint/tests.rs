@@ -307,6 +307,7 @@ fn every_link_is_one_of_the_notices_own() {
 #[test]
 fn leaving_it_to_people_is_warned_of_in_each_language() {
     for words in [
+        "For news on this, check back here.",
         "Please check this page often.",
         "Visit our website regularly.",
         "We ask you to review this policy from time to time.",
@@ -317,6 +318,30 @@ fn leaving_it_to_people_is_warned_of_in_each_language() {
         let found = look(&template(SUBJECT, &format!("{GOOD}<p>{words}</p>"), TEXT), &brand(), true);
         assert!(found.refused.is_empty() && found.warnings.len() == 1, "{words}: {found:?}");
     }
+}
+
+#[test]
+fn conditions_that_take_a_tag_apart_are_refused() {
+    for torn in [
+        "{{#if (eq name \"a\")}}<im{{/if}}{{#unless (eq name \"b\")}}g src=\"https://t.example\">{{/unless}}",
+        "{{#if name}}<{{/if}}{{#if brand.phone}}img src=\"https://t.example\">{{/if}}",
+        "{{#if name}}</{{/if}}p>",
+        "<p {{#if name}}style=\"color:#333\"{{/if}}>x</p>",
+        "<p lang=\"{{#if name}}en{{else}}de{{/if}}\">x</p>",
+        "<!-- {{#if name}}-->{{/if}} -->",
+        "{{#if name}}<!-{{/if}}- x -->",
+        "<p>x</p><p title='{{#if name}}",
+        "<p>x</p><!--{{#if name}}",
+    ] {
+        let found = refused_of_plain(&format!("{GOOD}{torn}"));
+        assert!(
+            found.iter().any(|finding| finding.contains("inside of an element's tag")),
+            "{torn}: {found:?}"
+        );
+    }
+    let whole =
+        "{{#if name}}<p title=\"{{name}}\">1 < 2 <!-- 3 --></p>{{else if brand.phone}}<hr>{{else}} < {{/if}}";
+    assert_eq!(refused_of_plain(&format!("{GOOD}{whole}")), [""; 0]);
 }
 
 #[test]

@@ -2,8 +2,9 @@
 //!
 //! It promises: `GET`, `HEAD` and `OPTIONS` change nothing; only a `POST` that names a decision records one, as often as
 //! it is sent the same one once, bound to the version and to the hash of the text in the language of the message. A change
-//! that takes no answer any more is shown as it stands now, and nothing is recorded. It never redirects and sets no
-//! cookie.
+//! that takes no answer any more is shown as it stands now, and nothing is recorded; nor is agreement to words that
+//! were corrected meanwhile: those that stand now are shown, and asked about anew. Whoever declines is always heard. It
+//! never redirects and sets no cookie.
 
 mod subject;
 mod words;
@@ -24,9 +25,10 @@ use crate::language::Choice;
 use crate::link::{Link, Purpose};
 use crate::notice::Decision;
 use crate::notice::question::Question;
-use crate::notice::rows::approvals::{Given, Recorded, messages, record};
+use crate::notice::rows::approvals::{Given, Recorded, is_as_shown, record};
+use crate::notice::rows::{OfUse, heed};
+use crate::opt_out::Channel;
 use crate::opt_out::form::fields;
-use crate::opt_out::{Channel, OptOut, Scope};
 use crate::policy::{changes, direction, language_name};
 use crate::web::link_page::{self, Asked, Body, Token};
 use crate::web::{Problem, page};
@@ -47,6 +49,8 @@ enum Came {
     Late,
     /// Something was posted that names no decision.
     Unclear,
+    /// What was posted answers words that were corrected meanwhile.
+    Corrected,
     /// The answer stands; whether it is new, and what may still arrive of a use that was refused.
     Answered { new: bool, rest: fence::Rest },
 }
@@ -58,59 +62,106 @@ async fn answer(State(app): State<App>, token: Token, request: Request) -> Respo
         Err(answer) => return *answer,
     };
     let Asked { link, body, json, accept_language, https } = asked;
-    let posted = body.map(|body| decision(&body));
+    let posted = body.map(|body| Posted::read(&body));
     let choice = Choice::new(None, &accept_language);
     let answered = match Subject::load(&app, &link, &accept_language, https).await {
-        Ok(Some(subject)) => serve(&app, &link, subject, posted, json, arrived).await,
+        Ok(Some(subject)) => {
+            let asking = Asking { link: &link, posted: posted.as_ref(), accept_language: &accept_language };
+            serve(&app, asking, subject, json, arrived).await
+        }
         // A message of which nothing is kept, or that was never sent.
         Ok(None) => Ok(page::unknown_link(choice, "approve.unknown", https)),
         Err(error) => Err(error),
     };
     answered.unwrap_or_else(|error| {
         tracing::error!(%error, delivery = %link.delivery, "an approval link could not be served");
-        let again =
-            posted.flatten().map(|decision| vec![json!({ "name": "decision", "value": decision.as_str() })]);
-        link_page::unavailable(again, json, choice, https)
+        link_page::unavailable(posted.and_then(|posted| posted.again()), json, choice, https)
     })
 }
 
-/// The decision that a form names; none when it names none, or both.
-fn decision(body: &Body) -> Option<Decision> {
-    let named = fields(&body.content_type, &body.octets);
-    let mut named = named.iter().filter(|(name, _)| name.trim().eq_ignore_ascii_case("decision"));
-    let read = |(_, value): &(String, String)| value.trim().to_ascii_lowercase().parse::<Decision>().ok();
-    let first = named.next().and_then(read)?;
-    named.all(|again| read(again) == Some(first)).then_some(first)
+/// What a form says.
+#[derive(Debug, PartialEq, Eq)]
+struct Posted {
+    /// The decision; none when it names none, or both.
+    decision: Option<Decision>,
+    /// By what it is known which words were shown above the button.
+    shown: Option<String>,
+}
+
+impl Posted {
+    fn read(body: &Body) -> Self {
+        let all = fields(&body.content_type, &body.octets);
+        let named = |wanted: &'static str| {
+            all.iter()
+                .filter(move |(name, _)| name.trim().eq_ignore_ascii_case(wanted))
+                .map(|(_, value)| value.trim())
+        };
+        let read = |value: &str| value.to_ascii_lowercase().parse::<Decision>().ok();
+        let first = named("decision").next().and_then(read);
+        Self {
+            decision: first.filter(|_| named("decision").all(|again| read(again) == first)),
+            shown: named("shown").next().map(str::to_ascii_lowercase),
+        }
+    }
+
+    /// The fields of the form, to be sent once more; none when it names no decision.
+    fn again(self) -> Option<Vec<Value>> {
+        let decision = json!({ "name": "decision", "value": self.decision?.as_str() });
+        let shown = self.shown.map(|shown| json!({ "name": "shown", "value": shown }));
+        Some(std::iter::once(decision).chain(shown).collect())
+    }
+}
+
+/// What is asked of the page, apart from what it is about.
+#[derive(Clone, Copy)]
+struct Asking<'a> {
+    link: &'a Link,
+    posted: Option<&'a Posted>,
+    accept_language: &'a str,
 }
 
 async fn serve(
     app: &App,
-    link: &Link,
+    asking: Asking<'_>,
     mut subject: Subject,
-    posted: Option<Option<Decision>>,
     json: bool,
     arrived: Instant,
 ) -> Result<Response, DbErr> {
+    let Asking { link, posted, accept_language } = asking;
     let came = match posted {
         None => Came::Shown,
         Some(_) if subject.closed.is_some() => Came::Late,
-        Some(None) => Came::Unclear,
-        Some(Some(decision)) => act(app, link, &mut subject, decision, arrived).await?,
+        Some(Posted { decision: None, .. }) => Came::Unclear,
+        Some(Posted { decision: Some(decision), shown }) => {
+            act(app, link, &mut subject, (*decision, shown.as_deref()), arrived).await?
+        }
     };
+    if matches!(came, Came::Corrected)
+        && let Some(now) = Subject::load(app, link, accept_language, subject.https).await?
+    {
+        // The correction may be newer than what was read before.
+        subject = now;
+    }
     subject.look_what_is_refused(app, link).await?;
     if json {
         return Ok(as_json(&subject, &came));
     }
     let status = match came {
         Came::Unclear => StatusCode::UNPROCESSABLE_ENTITY,
+        Came::Corrected => StatusCode::CONFLICT,
         Came::Shown | Came::Late | Came::Answered { .. } => StatusCode::OK,
     };
     let flights = match &came {
         Came::Answered { rest, .. } => rest.deliveries().len(),
-        Came::Shown | Came::Late | Came::Unclear => 0,
+        Came::Shown | Came::Late | Came::Unclear | Came::Corrected => 0,
     };
     let saved = matches!(came, Came::Answered { .. });
-    let mut data = words::data(&subject, saved, matches!(came, Came::Unclear), flights);
+    let alert = match came {
+        Came::Unclear => Some("approve.press"),
+        Came::Corrected => Some("approve.corrected"),
+        Came::Shown | Came::Late | Came::Answered { .. } => None,
+    };
+    let mut data = words::data(&subject, saved, alert, flights);
     if let Value::Object(data) = &mut data {
         data.extend(changed(&subject).await);
     }
@@ -130,45 +181,40 @@ async fn act(
     app: &App,
     link: &Link,
     subject: &mut Subject,
-    decision: Decision,
+    (decision, shown): (Decision, Option<&str>),
     arrived: Instant,
 ) -> Result<Came, DbErr> {
-    let mut rest = fence::Rest::default();
-    if let (Question::Use, Some(topic)) = (subject.asked.question, &subject.use_topic) {
-        match decision {
-            Decision::Decline => {
-                let refused = OptOut {
-                    address_hash: link.address_hash.clone(),
-                    scopes: vec![Scope::Topic(topic.brand_id, topic.id)],
-                    channel: Channel::Page,
-                    complaint: false,
-                    note: None,
-                    requested_at: None,
-                    delivery: Some(link.delivery),
-                    actor: ACTOR.to_owned(),
-                };
-                rest = fence::opt_out(app, &refused, arrived).await?.rest;
-            }
-            Decision::Approve => {
-                // Whichever message of the notice they refused it by; what else they refused by its footer stays refused.
-                let brand = topic.brand_id;
-                let keep = [Scope::All, Scope::Brand(brand), Scope::Topic(brand, link.topic)];
-                for message in messages(app.db.reads(), subject.notice, link.recipient).await? {
-                    fence::undo(app, &link.address_hash, message, &keep, ACTOR).await?;
-                }
-            }
-        }
-    }
     let given = Given {
-        notice: subject.notice,
+        notice: subject.notice.id,
         asked: subject.asked,
         recipient: link.recipient,
         address_hash: &link.address_hash,
         decision,
         language: &subject.text.language,
         sha256: &subject.text.sha256,
-        delivery: link.delivery,
+        summary: &subject.text.summary,
+        shown,
+        delivery: Some(link.delivery),
+        otherwise: None,
     };
+    if !is_as_shown(app.db.reads(), &subject.notice, &given).await? {
+        return Ok(Came::Corrected);
+    }
+    let mut rest = fence::Rest::default();
+    if let (Question::Use, Some(topic)) = (subject.asked.question, &subject.use_topic) {
+        let said = OfUse {
+            notice: subject.notice.id,
+            told_in: link.topic,
+            recipient: link.recipient,
+            address_hash: &link.address_hash,
+            decision,
+            delivery: Some(link.delivery),
+            channel: Channel::Page,
+            note: None,
+            actor: ACTOR,
+        };
+        rest = heed(app, topic, &said, arrived).await?;
+    }
     let txn = app.db.begin().await?;
     let recorded = record(&txn, &app.db, &given).await?;
     txn.commit().await?;
@@ -187,6 +233,7 @@ async fn act(
             subject.closed = Some(closed);
             Came::Late
         }
+        Recorded::Corrected => Came::Corrected,
     })
 }
 
@@ -218,6 +265,13 @@ fn as_json(subject: &Subject, came: &Came) -> Response {
         let problem = Problem::field("/decision", "must be approve or decline");
         return link_page::problem(problem, subject.https);
     }
+    if matches!(came, Came::Corrected) {
+        let problem = Problem::conflict(
+            "What people are told of this change was corrected meanwhile, so nothing was recorded. GET this link again, and \
+             send with the decision the `shown` that stands there now.",
+        );
+        return link_page::problem(problem, subject.https);
+    }
     let answer = subject.answer.map(|(decision, at)| json!({ "decision": decision, "decided_at": at }));
     let mut answered = json!({
         "policy": subject.policy.slug,
@@ -226,7 +280,9 @@ fn as_json(subject: &Subject, came: &Came) -> Response {
         "change": subject.version.change,
         "language": subject.text.language,
         "sha256": subject.sha256(),
+        "shown": subject.shown(),
         "effective_at": subject.asked.effective_at,
+        "effective_date": subject.effective().date(),
         "asks": subject.asked.question.as_str(),
         "closed": subject.closed.map(|closed| closed.as_str()),
         "newer": subject.newer.as_ref().map(|newer| newer.number),
@@ -241,7 +297,7 @@ fn as_json(subject: &Subject, came: &Came) -> Response {
             answered["settled"] = Value::Bool(rest.settled());
         }
         Came::Late => answered["recorded"] = Value::Bool(false),
-        Came::Shown | Came::Unclear => {}
+        Came::Shown | Came::Unclear | Came::Corrected => {}
     }
     link_page::as_json(&answered, subject.https)
 }
@@ -252,9 +308,10 @@ mod tests {
 
     #[test]
     fn a_form_names_one_decision_or_none() {
-        let read = |kind: &str, octets: &str| {
-            decision(&Body { content_type: kind.to_owned(), octets: octets.as_bytes().to_vec() })
+        let posted = |kind: &str, octets: &str| {
+            Posted::read(&Body { content_type: kind.to_owned(), octets: octets.as_bytes().to_vec() })
         };
+        let read = |kind: &str, octets: &str| posted(kind, octets).decision;
         let urlencoded = "application/x-www-form-urlencoded";
         let multipart =
             "--b\r\nContent-Disposition: form-data; name=\"decision\"\r\n\r\ndecline\r\n--b--\r\n";
@@ -266,5 +323,13 @@ mod tests {
         {
             assert_eq!(read(urlencoded, unclear), None, "{unclear}");
         }
+        let whole = posted(urlencoded, "decision=approve&shown=AB12");
+        assert_eq!(whole.shown.as_deref(), Some("ab12"));
+        let again =
+            [json!({ "name": "decision", "value": "approve" }), json!({ "name": "shown", "value": "ab12" })];
+        assert_eq!(
+            (whole.again().as_deref(), posted(urlencoded, "shown=ab12").again()),
+            (Some(&again[..]), None)
+        );
     }
 }

@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 
 use crate::app::App;
 use crate::brand::{self, Brand};
-use crate::clock::Timestamp;
+use crate::clock::{Local, Timestamp};
 use crate::id::VersionId;
 use crate::notice::banner::SCRIPT;
 use crate::notice::question::Question;
@@ -59,6 +59,8 @@ struct Item {
     summary: String,
     published_at: Timestamp,
     effective_at: Timestamp,
+    /// The day that people read, by the offset that was given with it.
+    effective_date: String,
     url: String,
     changes_url: String,
     placements: Value,
@@ -135,6 +137,7 @@ async fn changes(app: &App, brand: &Brand, language: &str) -> Result<Vec<Item>, 
             summary: told.map_or(&text.summary, |told| &told.summary).clone(),
             published_at: shown.published_at,
             effective_at: shown.effective_at,
+            effective_date: Local { at: shown.effective_at, east: shown.effective_offset }.date().to_string(),
             changes_url: format!("{url}/changes{in_language}"),
             url: format!("{url}{in_language}"),
             placements: if shown.change.makes_a_notice() { shown.placements } else { json!([]) },

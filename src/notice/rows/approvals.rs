@@ -13,9 +13,9 @@ use crate::address::AddressHash;
 use crate::clock::Timestamp;
 use crate::db::{Db, Write};
 use crate::id::{ApprovalId, DeliveryId, NoticeId, PolicyId, RecipientId, VersionId};
-use crate::notice::evidence::{Kind, body, hex};
-use crate::notice::question::{Asked, Closed};
-use crate::notice::{Decision, State};
+use crate::notice::evidence::{Kind, body};
+use crate::notice::question::{Asked, Closed, Question, shown};
+use crate::notice::{Decision, RoundKind, State, ToldBy};
 use crate::policy::{OnSilence, OnUntold};
 
 /// An answer as stored.
@@ -40,8 +40,27 @@ pub struct Given<'a> {
     pub language: &'a str,
     /// SHA-256 of the text that was shown.
     pub sha256: &'a [u8],
-    /// The message by whose link it came.
-    pub delivery: DeliveryId,
+    /// What the version itself says that changes, in that language.
+    pub summary: &'a str,
+    /// By what it is known which words were shown, as [`shown`] has it; none where the answer does not say.
+    pub shown: Option<&'a str>,
+    /// The message by whose link it came; of one that came another way, the one that told of the change, if there was one.
+    pub delivery: Option<DeliveryId>,
+    /// How it came, if not on the page.
+    pub otherwise: Option<Otherwise<'a>>,
+}
+
+/// How an answer came that was not given on the page.
+#[derive(Clone, Copy, Debug)]
+pub struct Otherwise<'a> {
+    /// The way.
+    pub by: ToldBy,
+    /// The number of the round whose words it answers, as far as that was said.
+    pub round: Option<i64>,
+    /// What there is to say about it.
+    pub note: &'a str,
+    /// Who records it.
+    pub actor: &'a str,
 }
 
 /// What became of an answer.
@@ -53,6 +72,8 @@ pub enum Recorded {
     Stood(StandingAnswer),
     /// No answer is taken any more.
     Closed(Closed),
+    /// What the person was shown was corrected meanwhile.
+    Corrected,
 }
 
 /// Records an answer, moves the notice's counts and appends to its evidence, under the lock of the notice's row.
@@ -66,6 +87,10 @@ pub async fn record(txn: &Write, db: &Db, given: &Given<'_>) -> Result<Recorded,
     let asked = Asked { state: notice.state, effective_at: notice.effective_at, ..given.asked };
     if let Some(closed) = asked.closed(now) {
         return Ok(Recorded::Closed(closed));
+    }
+    // What is said of a use took effect already, and is about the use, whatever was said of the change.
+    if asked.question == Question::Approval && !is_as_shown(&**txn, &notice, given).await? {
+        return Ok(Recorded::Corrected);
     }
     let before = standing(&**txn, notice.version_id, given.recipient).await?;
     if let Some(before) = &before
@@ -83,6 +108,9 @@ pub async fn record(txn: &Write, db: &Db, given: &Given<'_>) -> Result<Recorded,
         sha256: given.sha256.to_vec(),
         delivery_id: given.delivery,
         decided_at: now,
+        given_by: given.otherwise.map(|otherwise| otherwise.by),
+        note: given.otherwise.map(|otherwise| otherwise.note.to_owned()),
+        recorded_by: given.otherwise.map(|otherwise| otherwise.actor.to_owned()),
     };
     answer.clone().into_active_model().insert(&**txn).await?;
     let stands = approval_standing::Model {
@@ -120,11 +148,45 @@ pub async fn record(txn: &Write, db: &Db, given: &Given<'_>) -> Result<Recorded,
         before: before.map(|before| before.decision),
         version: version.map_or(0, |version| version.number),
         language: answer.language.clone(),
-        sha256: hex(&answer.sha256),
+        sha256: hex::encode(&answer.sha256),
         delivery: answer.delivery_id,
+        by: answer.given_by,
+        has_note: answer.note.is_some(),
+        recorded_by: answer.recorded_by.clone(),
     };
     append(txn, db, notice.id, Kind::Approval, Some(given.address_hash), &said).await?;
     Ok(Recorded::New(answer))
+}
+
+/// Whether what somebody agrees to is what people are told now. Agreeing without saying to which words counts as long as
+/// nothing was ever corrected; by letter or telephone it counts then if it says that it answers the newest correction.
+/// Declining always counts: whoever refuses the wrong words refuses, until they say otherwise.
+///
+/// # Errors
+/// The database's own.
+pub async fn is_as_shown(
+    on: &impl ConnectionTrait,
+    notice: &Notice,
+    given: &Given<'_>,
+) -> Result<bool, DbErr> {
+    if given.decision == Decision::Decline {
+        return Ok(true);
+    }
+    let rounds = super::rounds(on, notice.id).await?;
+    if let Some(otherwise) = given.otherwise {
+        let corrected = rounds.iter().rev().find(|round| round.kind == RoundKind::Correction);
+        return Ok(corrected.is_none_or(|round| otherwise.round.is_some_and(|said| said >= round.number)));
+    }
+    let Some(seen) = given.shown else {
+        return Ok(rounds.iter().all(|round| round.kind != RoundKind::Correction));
+    };
+    let texts = match rounds.iter().rev().find(|round| round.kind.tells_of_the_change()) {
+        Some(round) => super::texts(on, round.id).await?,
+        None => Vec::new(),
+    };
+    let told = texts.iter().find(|text| text.language == given.language);
+    let summary = told.map_or(given.summary, |told| &told.summary);
+    Ok(seen == shown(notice.version_id, given.language, given.sha256, summary))
 }
 
 /// Lets the approvals given so far count no longer: whoever gave them has not answered. Every answer is kept all the same.
@@ -156,6 +218,14 @@ pub async fn standing(
     recipient: RecipientId,
 ) -> Result<Option<StandingAnswer>, DbErr> {
     approval_standing::Entity::find_by_id((version, recipient)).one(on).await
+}
+
+/// The answer of this id.
+///
+/// # Errors
+/// The database's own.
+pub async fn answer(on: &impl ConnectionTrait, id: ApprovalId) -> Result<Option<Answer>, DbErr> {
+    approval::Entity::find_by_id(id).one(on).await
 }
 
 /// How many approve and how many decline a version, counted one by one; the notice's row keeps the same numbers.
@@ -211,6 +281,10 @@ pub struct Concern {
     pub told_at: Option<Timestamp>,
     /// What the person answers.
     pub decision: Option<Decision>,
+    /// When they answered.
+    pub decided_at: Option<Timestamp>,
+    /// How, if not on the page.
+    pub given_by: Option<ToldBy>,
 }
 
 /// What a person has to do with the versions of a policy, of those that have a notice.
@@ -223,12 +297,13 @@ pub async fn concerns(
     recipient: RecipientId,
 ) -> Result<HashMap<VersionId, Concern>, DbErr> {
     let sql = format!(
-        "SELECT n.version_id, n.effective_at, n.state, n.on_silence, n.on_untold, a.decision, \
+        "SELECT n.version_id, n.effective_at, n.state, n.on_silence, n.on_untold, a.decision, a.decided_at, p.given_by, \
         (SELECT MIN(t.told_at) FROM notice_told t WHERE t.notice_id = n.id AND t.recipient_id = $2) AS told_at, \
         (SELECT MIN(d.settled_at) FROM notice_rounds r JOIN deliveries d ON d.mailing_id = r.id AND d.recipient_id = $2 \
          WHERE r.notice_id = n.id AND r.kind IN {TELLING} AND d.state = 'sent' \
          AND NOT EXISTS (SELECT 1 FROM bounces b WHERE b.delivery_id = d.id)) AS mailed_at \
-        FROM notices n LEFT JOIN approvals_standing a ON a.version_id = n.version_id AND a.recipient_id = $2 WHERE n.policy_id = $1"
+        FROM notices n LEFT JOIN approvals_standing a ON a.version_id = n.version_id AND a.recipient_id = $2 \
+        LEFT JOIN approvals p ON p.id = a.approval_id WHERE n.policy_id = $1"
     );
     let values = [policy.0.into(), recipient.0.into()];
     let statement = Statement::from_sql_and_values(on.get_database_backend(), sql, values);

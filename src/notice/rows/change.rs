@@ -7,9 +7,9 @@ use sea_orm::sea_query::LockType;
 use sea_orm::{ActiveValue, IntoActiveModel, QuerySelect};
 
 use super::open::{Words, begin_round};
-use super::{Notice, approvals, evidence, locked, notice, round, said};
+use super::{By, Notice, approvals, evidence, locked, notice, round, said};
 use crate::app::App;
-use crate::clock::Timestamp;
+use crate::clock::Local;
 use crate::db::Write;
 use crate::id::NoticeId;
 use crate::message;
@@ -41,7 +41,7 @@ pub async fn correct(
     id: NoticeId,
     summaries: BTreeMap<String, String>,
     reasons: Reasons,
-    actor: &str,
+    by: By<'_>,
 ) -> Result<Notice, NoticeError> {
     let (mut notice, policy, version) = running(txn, app, id, "corrected").await?;
     let texts = policy::rows::texts(&**txn, version.id).await?;
@@ -61,10 +61,15 @@ pub async fn correct(
         lapsed = approvals::lapse(txn, &notice).await?;
         notice.approved = 0;
     }
-    changed(txn, app, Kind::Corrected, &notice, lapsed, &reasons.own, actor).await?;
+    changed(txn, app, Kind::Corrected, (&notice, &version), lapsed, &reasons.own, by).await?;
     let Reasons { own, others } = reasons;
-    let words =
-        Words { kind: RoundKind::Correction, reason: Some(&own), reasons: others, summaries: told, actor };
+    let words = Words {
+        kind: RoundKind::Correction,
+        reason: Some(&own),
+        reasons: others,
+        summaries: told,
+        actor: by.actor,
+    };
     begin_round(txn, app, &notice, &policy, &version, words).await?;
     txn.tell();
     Ok(notice)
@@ -78,16 +83,21 @@ pub async fn postpone(
     txn: &Write,
     app: &App,
     id: NoticeId,
-    effective_at: Timestamp,
+    to: Local,
     reasons: Reasons,
-    actor: &str,
+    by: By<'_>,
 ) -> Result<Notice, NoticeError> {
     let (notice, policy, version) = running(txn, app, id, "postponed").await?;
+    let effective_at = to.at;
     let now = app.db.read_clock(&**txn).await?;
     let flaw = |reason: String| NoticeError::Flaw("/effective_at".to_owned(), reason);
     if effective_at <= notice.effective_at {
         let at = notice.effective_at;
         return Err(flaw(format!("must be later than {at}, when the change takes effect as things stand")));
+    }
+    let announced = version.there(notice.effective_at).date();
+    if to.date() < announced {
+        return Err(flaw(format!("is on {}, and people were told {announced}; name a later day", to.date())));
     }
     if let Some(next) = policy::rows::versions(&**txn, policy.id).await?.into_iter().find(|other| {
         other.number > version.number
@@ -99,23 +109,23 @@ pub async fn postpone(
     }
     // That the change comes later is to be known before the day on which it would have come.
     let complete_by = complete_by(effective_at, policy.lead_time_days, now).min(notice.effective_at);
-    policy::rows::set_effective(txn, version.id, effective_at).await?;
+    policy::rows::set_effective(txn, version.id, to).await?;
     let mut row = notice.into_active_model();
     row.effective_at = ActiveValue::Set(effective_at);
     row.complete_by = ActiveValue::Set(complete_by);
     row.late_since = ActiveValue::Set(None);
     let notice = notice::Entity::update(row).exec(&**txn).await?;
     stop_rounds(txn, &notice).await?;
-    changed(txn, app, Kind::Postponed, &notice, 0, &reasons.own, actor).await?;
+    let version = Version { effective_at: Some(effective_at), effective_offset: to.east, ..version };
+    changed(txn, app, Kind::Postponed, (&notice, &version), 0, &reasons.own, by).await?;
     let Reasons { own, others } = reasons;
     let words = Words {
         kind: RoundKind::Postponement,
         reason: Some(&own),
         reasons: others,
         summaries: said(&**txn, notice.id).await?,
-        actor,
+        actor: by.actor,
     };
-    let version = Version { effective_at: Some(effective_at), ..version };
     begin_round(txn, app, &notice, &policy, &version, words).await?;
     txn.tell();
     Ok(notice)
@@ -131,7 +141,7 @@ pub async fn withdraw(
     id: NoticeId,
     reasons: Reasons,
     tell: bool,
-    actor: &str,
+    by: By<'_>,
 ) -> Result<Notice, NoticeError> {
     let (notice, policy, version) = running(txn, app, id, "withdrawn").await?;
     let now = app.db.read_clock(&**txn).await?;
@@ -141,7 +151,7 @@ pub async fn withdraw(
     row.state = ActiveValue::Set(State::Withdrawn);
     row.late_since = ActiveValue::Set(None);
     let notice = notice::Entity::update(row).exec(&**txn).await?;
-    changed(txn, app, Kind::Withdrawn, &notice, 0, &reasons.own, actor).await?;
+    changed(txn, app, Kind::Withdrawn, (&notice, &version), 0, &reasons.own, by).await?;
     if tell {
         let Reasons { own, others } = reasons;
         let words = Words {
@@ -149,7 +159,7 @@ pub async fn withdraw(
             reason: Some(&own),
             reasons: others,
             summaries: texts_without_summaries(txn, &version).await?,
-            actor,
+            actor: by.actor,
         };
         begin_round(txn, app, &notice, &policy, &version, words).await?;
     }
@@ -162,18 +172,20 @@ async fn changed(
     txn: &Write,
     app: &App,
     kind: Kind,
-    notice: &Notice,
+    (notice, version): (&Notice, &Version),
     approvals_lapsed: i64,
     reason: &str,
-    actor: &str,
+    by: By<'_>,
 ) -> Result<(), DbErr> {
     let stands = notice.state == State::Running;
     let body = body::Changed {
         reason: Some(reason.to_owned()),
         effective_at: stands.then_some(notice.effective_at),
+        effective_offset: if stands { version.effective_offset } else { 0 },
         complete_by: stands.then_some(notice.complete_by),
         approvals_lapsed,
-        by: actor.to_owned(),
+        by: by.actor.to_owned(),
+        asked_by: by.asked_by.map(str::to_owned),
     };
     evidence::append(txn, &app.db, notice.id, kind, None, &body).await
 }
@@ -190,10 +202,7 @@ async fn running(
     id: NoticeId,
     done: &'static str,
 ) -> Result<(Notice, Policy, Version), NoticeError> {
-    // The policy first, as whoever publishes its next version does: dates stay in the order of the versions.
-    let found = super::find(&**txn, id).await?.ok_or(NoticeError::Gone)?;
-    policy::rows::policy::Entity::find_by_id(found.policy_id).lock(LockType::Update).one(&**txn).await?;
-    let notice = locked(txn, id).await?.ok_or(NoticeError::Gone)?;
+    let notice = locked_after_its_policy(txn, id).await?;
     // Its day may have come while no worker was there to see it.
     let now = app.db.read_clock(&**txn).await?;
     let state = if notice.effective_at <= now { State::InEffect } else { notice.state };
@@ -205,6 +214,14 @@ async fn running(
     let policy = policy::rows::by_id(&**txn, notice.policy_id).await?.ok_or_else(|| gone("policy"))?;
     let version = policy::rows::version_by_id(&**txn, notice.version_id).await?;
     Ok((notice, policy, version.ok_or_else(|| gone("version"))?))
+}
+
+/// The notice, locked after its policy, as whoever publishes the policy's next version locks them: dates stay in the order of
+/// the versions.
+pub(super) async fn locked_after_its_policy(txn: &Write, id: NoticeId) -> Result<Notice, NoticeError> {
+    let found = super::find(&**txn, id).await?.ok_or(NoticeError::Gone)?;
+    policy::rows::policy::Entity::find_by_id(found.policy_id).lock(LockType::Update).one(&**txn).await?;
+    locked(txn, id).await?.ok_or(NoticeError::Gone)
 }
 
 /// Lets what waits in earlier rounds be cancelled: a later round takes their place. From here on nothing of them begins.

@@ -10,9 +10,11 @@ mod open;
 mod pace;
 mod people;
 mod reminders;
+mod requests;
 mod shown;
 pub mod site;
 mod steps;
+mod uses;
 mod view;
 mod walk;
 
@@ -22,7 +24,7 @@ use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::LockType;
 use sea_orm::{ConnectionTrait, PaginatorTrait, QueryOrder, QuerySelect};
 
-use super::{Decision, RoundKind, RoundState, State, ToldBy};
+use super::{Decision, Request, RoundKind, RoundState, State, ToldBy};
 use crate::address::AddressHash;
 use crate::brand::{self, Topic};
 use crate::clock::Timestamp;
@@ -35,16 +37,21 @@ use crate::policy::{self, OnSilence, OnUntold};
 
 pub use change::{Reasons, correct, postpone, withdraw};
 pub use evidence::{
-    NewEntry, RECORDED_AT_ONCE, Read, Reading, Unfit, Untold, append, append_many, by_person, due, entries,
-    examine, head, notices as known_notices, published, record_deliveries, sealed, untold, verify,
+    NewEntry, RECORDED_AT_ONCE, Read, Reading, Seal, Unfit, Untold, all_sealed, append, append_many,
+    by_person, due, entries, examine, head, made_from, not_sealed_yet, notices as known_notices, published,
+    read_through, record_deliveries, seal, seal_now, untold, verify,
 };
 pub use open::open;
 pub use pace::{Beat, keep_pace, outlook};
-pub use people::{ToldFailure, UNREACHED_HEADER, Unreached, tell_otherwise, unreached, unreached_as_csv};
+pub use people::{
+    ToldFailure, UNREACHED_HEADER, Unreached, tell_otherwise, telling, unreached, unreached_as_csv,
+};
 pub use reminders::remind;
-pub use shown::{RoundView, View, view};
+pub use requests::{By, Taken, Waiting, ask, requested, take_back, take_up, takes_two};
+pub use shown::{RoundView, View, WaitingView, view};
 pub(super) use steps::{Work, act, waiting};
-pub use view::{Answers, Forecast, Told, counts, counts_of_round, forecast};
+pub use uses::{OfUse, heed, still_refused};
+pub use view::{Answers, Forecast, Told, answers, anybody_untried, counts, counts_of_round, forecast};
 
 /// A notice as stored.
 pub type Notice = notice::Model;
@@ -89,6 +96,8 @@ pub mod notice {
         pub on_silence: OnSilence,
         /// What holds for who cannot be told, as the policy said when it was published.
         pub on_untold: OnUntold,
+        /// Whether what one key asks another one must release, as the policy said when it was published.
+        pub two_person: bool,
         /// Who published it.
         pub created_by: String,
         /// When it was published.
@@ -234,10 +243,17 @@ pub mod approval {
         pub language: String,
         /// SHA-256 of the text that was shown.
         pub sha256: Vec<u8>,
-        /// The message by whose link it came.
-        pub delivery_id: DeliveryId,
+        /// The message by whose link it came; of an answer by letter or telephone the one that told of the change, if there
+        /// was one.
+        pub delivery_id: Option<DeliveryId>,
         /// When.
         pub decided_at: Timestamp,
+        /// How it came, if not on the page.
+        pub given_by: Option<ToldBy>,
+        /// What there is to say about that.
+        pub note: Option<String>,
+        /// Who recorded it, if not the person.
+        pub recorded_by: Option<String>,
     }
 
     /// None: an idea's tables know no other idea's.
@@ -267,6 +283,38 @@ pub mod approval_standing {
         pub decision: Decision,
         /// When it was given.
         pub decided_at: Timestamp,
+    }
+
+    /// None: an idea's tables know no other idea's.
+    #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// The table of changes that wait for a second key.
+pub mod request {
+    use super::*;
+
+    /// The newest change of a notice that somebody asked for and somebody else has to release.
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "notice_requests")]
+    pub struct Model {
+        /// Of which notice.
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub notice_id: NoticeId,
+        /// What is to be done.
+        pub change: Request,
+        /// What was asked, as the API took it.
+        pub request: Json,
+        /// Who asked for it.
+        pub asked_by: String,
+        /// When.
+        pub asked_at: Timestamp,
+        /// Who released it.
+        pub released_by: Option<String>,
+        /// When.
+        pub released_at: Option<Timestamp>,
     }
 
     /// None: an idea's tables know no other idea's.

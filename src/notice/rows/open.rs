@@ -5,19 +5,18 @@ use std::collections::BTreeMap;
 use sea_orm::ActiveValue::Set;
 use sea_orm::DbErr;
 use sea_orm::entity::prelude::*;
-use sha2::{Digest, Sha256};
 
 use super::{Notice, Round, evidence, notice, of_version, round, round_text, topic_of};
 use crate::app::App;
 use crate::brand::{self, Brand, Topic};
-use crate::clock::Timestamp;
+use crate::clock::{Local, Timestamp};
 use crate::db::Write;
 use crate::decision::Class;
 use crate::id::{ContentId, MailingId, NoticeId};
 use crate::message;
 use crate::message::rows::{Apart, FreezeError, Source, as_it_stands, freeze_apart};
 use crate::notice::clock::complete_by;
-use crate::notice::evidence::{Kind, body, hex};
+use crate::notice::evidence::{Kind, body};
 use crate::notice::lint;
 use crate::notice::message::{HTML, NAME, SUBJECT, Said, TEXT};
 use crate::notice::{NoticeError, RoundKind, RoundState, State};
@@ -93,6 +92,7 @@ pub(super) async fn insert(
         declined: 0,
         on_silence: policy.on_silence,
         on_untold: policy.on_untold,
+        two_person: policy.two_person,
         created_by: actor.to_owned(),
         created_at: now,
         closed_at: None,
@@ -177,19 +177,8 @@ async fn as_told(
 ) -> Result<body::ToldText, DbErr> {
     let frozen = message::rows::load(&**txn, content).await?;
     let frozen = frozen.ok_or_else(|| DbErr::RecordNotFound("what a round says".into()))?;
-    let hash = |octets: &str| hex(&Sha256::digest(octets));
-    let as_json = |error: serde_json::Error| DbErr::Json(error.to_string());
-    Ok(body::ToldText {
-        language: language.to_owned(),
-        newcomers: piece.newcomers,
-        summary: piece.summary.to_owned(),
-        reason: piece.reason.map(str::to_owned),
-        subject_sha256: hash(&frozen.subject),
-        html_sha256: hash(&frozen.html),
-        text_sha256: hash(&frozen.text),
-        partials_sha256: hash(&serde_json::to_string(&frozen.partials).map_err(as_json)?),
-        data_sha256: hash(&frozen.data.to_string()),
-    })
+    body::ToldText::new(&frozen, language, piece.newcomers, piece.summary, piece.reason)
+        .map_err(|error| DbErr::Json(error.to_string()))
 }
 
 /// The template may have been changed since the policy chose it.
@@ -244,10 +233,12 @@ struct Subject {
     brand: Brand,
     topic: Topic,
     version: Version,
-    effective_at: Timestamp,
+    effective_at: Local,
     retry_until: Timestamp,
     /// When another change takes effect that was announced, where this one is called off.
-    next: Option<Timestamp>,
+    next: Option<Local>,
+    /// The version without whose approval this one holds for nobody who had to give it.
+    needs: Option<i64>,
     before: Option<Version>,
     new_use: Option<Topic>,
     base: String,
@@ -279,7 +270,8 @@ impl Subject {
             base: format!("{}/policies/{}", brand.base(&app.settings.base_url), policy.slug),
             before: policy::rows::before(&**txn, version).await?,
             version: version.clone(),
-            effective_at: notice.effective_at,
+            effective_at: version.there(notice.effective_at),
+            needs: needs(txn, version, kind).await?,
             new_use,
             brand,
         })
@@ -329,6 +321,7 @@ impl Subject {
             reason,
             effective_at: self.effective_at,
             next: self.next,
+            needs: self.needs,
             sha256: &text.hash(),
             url: &url,
             before: old.as_deref().map(|old| (old, changes.as_str())),
@@ -340,18 +333,21 @@ impl Subject {
 }
 
 /// When the next change takes effect that was announced, beside this version.
-async fn next(
-    txn: &Write,
-    app: &App,
-    policy: &Policy,
-    version: &Version,
-) -> Result<Option<Timestamp>, DbErr> {
+async fn next(txn: &Write, app: &App, policy: &Policy, version: &Version) -> Result<Option<Local>, DbErr> {
     let now = app.db.read_clock(&**txn).await?;
     let others = policy::rows::versions(&**txn, policy.id).await?.into_iter();
     let ahead = others
         .filter(|other| other.id != version.id && other.state == policy::State::Published)
         .filter(|other| other.change.makes_a_notice())
-        .filter_map(|other| other.holds_from())
-        .filter(|from| *from > now);
-    Ok(ahead.min())
+        .filter_map(|other| other.holds_from_there())
+        .filter(|from| from.at > now);
+    Ok(ahead.min_by_key(|from| from.at))
+}
+
+/// Without whose approval the change does not hold for who had to give it; none where it is not told that it holds.
+async fn needs(txn: &Write, version: &Version, kind: RoundKind) -> Result<Option<i64>, DbErr> {
+    match kind {
+        RoundKind::Withdrawal | RoundKind::Reminder => Ok(None),
+        _ => policy::rows::owed_before(&**txn, version).await,
+    }
 }

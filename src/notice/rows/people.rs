@@ -3,12 +3,15 @@
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, Statement, Value};
+use serde_json::json;
 
 use super::{Notice, evidence, telling_round, told};
 use crate::address::AddressHash;
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::db::Write;
+use crate::decision::Reason;
+use crate::delivery::fate::mailbox_gone;
 use crate::id::{DeliveryId, NoticeId, RecipientId};
 use crate::notice::ToldBy;
 use crate::notice::evidence::{Kind, body};
@@ -26,10 +29,15 @@ pub struct Unreached {
     pub name: Option<String>,
     /// The company's own id of them.
     pub external_id: Option<String>,
-    /// The state of the delivery, or why it is in it; `bounced` when the message came back.
+    /// What else the company keeps of them.
+    pub attributes: Json,
+    /// The state of the delivery, or why it is in it: `address_dead` also where the relay said that there is no such
+    /// mailbox, `bounced` when the message came back.
     pub reason: String,
-    /// The enhanced status (RFC 3463) with which it came back, where the report gave one.
-    pub bounce_status: Option<String>,
+    /// Whether it came back.
+    pub came_back: bool,
+    /// The enhanced status (RFC 3463) with which it was refused or came back, where one was given.
+    pub status: Option<String>,
     /// The relay's words, where it said any; of a message that came back, those of the mail server that refused it.
     pub reply: Option<String>,
     /// How they were told after all.
@@ -43,13 +51,21 @@ struct Row {
     id: DeliveryId,
     recipient_id: RecipientId,
     reason: String,
+    came_back: bool,
     status: Option<String>,
     reply: Option<String>,
     address: Option<String>,
     name: Option<String>,
     external_id: Option<String>,
+    attributes: Json,
     told_by: Option<ToldBy>,
     told_at: Option<Timestamp>,
+}
+
+/// Why somebody could not be told. A relay refuses a mailbox that is gone as it refuses what it does not like; the enhanced
+/// status tells the one from the other.
+fn why(reason: String, status: Option<&str>) -> String {
+    if reason == "refused" && mailbox_gone(status) { Reason::AddressDead.as_str().to_owned() } else { reason }
 }
 
 /// What tells of a delivery that it did not reach the person, as far as the relay knew.
@@ -69,8 +85,9 @@ pub async fn unreached(
     let Some(round) = telling_round(on, notice.id).await? else { return Ok(Vec::new()) };
     let sql = format!(
         "SELECT d.id, d.recipient_id, CASE WHEN b.at IS NULL THEN COALESCE(d.reason, d.state) ELSE 'bounced' END AS reason, \
-         b.status, CASE WHEN b.at IS NULL THEN d.reply ELSE COALESCE(b.words, b.status) END AS reply, \
-         r.address, r.name, r.external_id, t.told_by, t.told_at \
+         CASE WHEN b.at IS NULL THEN FALSE ELSE TRUE END AS came_back, \
+         CASE WHEN b.at IS NULL THEN d.enhanced ELSE b.status END AS status, CASE WHEN b.at IS NULL THEN d.reply ELSE COALESCE(b.words, b.status) END AS reply, \
+         r.address, r.name, r.external_id, r.attributes, t.told_by, t.told_at \
          FROM (SELECT id FROM deliveries WHERE mailing_id = $1 AND {MISSED} AND id > $3 \
          UNION ALL SELECT s.id FROM bounces k JOIN deliveries s ON s.id = k.delivery_id \
          WHERE k.mailing_id = $1 AND k.delivery_id > $3 AND s.state = 'sent') AS u \
@@ -89,8 +106,10 @@ pub async fn unreached(
         email: row.address,
         name: row.name,
         external_id: row.external_id,
-        reason: row.reason,
-        bounce_status: row.status,
+        attributes: row.attributes,
+        reason: why(row.reason, row.status.as_deref()),
+        came_back: row.came_back,
+        status: row.status,
         reply: row.reply,
         told_by: row.told_by,
         told_at: row.told_at,
@@ -107,6 +126,22 @@ pub enum ToldFailure {
     /// The database failed.
     #[error(transparent)]
     Db(#[from] DbErr),
+}
+
+/// The message that told somebody of the change as it stands, or was to tell them; none where none was made.
+///
+/// # Errors
+/// The database's own.
+pub async fn telling(
+    on: &impl ConnectionTrait,
+    notice: NoticeId,
+    recipient: RecipientId,
+) -> Result<Option<DeliveryId>, DbErr> {
+    let Some(round) = telling_round(on, notice).await? else { return Ok(None) };
+    let sql = "SELECT id FROM deliveries WHERE mailing_id = $1 AND recipient_id = $2";
+    let values: [Value; 2] = [round.id.0.into(), recipient.0.into()];
+    let statement = Statement::from_sql_and_values(on.get_database_backend(), sql, values);
+    on.query_one_raw(statement).await?.map(|row| row.try_get("", "id")).transpose()
 }
 
 /// Notes that somebody whom the mail could not reach was told by letter or telephone. The first time counts. Says whether it
@@ -159,7 +194,7 @@ pub async fn tell_otherwise(
 }
 
 /// The header line of [`unreached_as_csv`].
-pub const UNREACHED_HEADER: &str = "recipient,email,name,external_id,reason,told_by,told_at";
+pub const UNREACHED_HEADER: &str = "recipient,email,name,external_id,reason,told_by,told_at,reply,attributes";
 
 /// What a spreadsheet takes for a formula is made a text.
 fn harmless(cell: Option<String>) -> String {
@@ -167,8 +202,9 @@ fn harmless(cell: Option<String>) -> String {
     if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{cell}") } else { cell }
 }
 
-/// The unreached as lines of CSV (RFC 4180); the reason of a message that came back is followed by its status. What a
-/// spreadsheet would take for a formula, be it an address, a name or an id, begins with an apostrophe.
+/// The unreached as lines of CSV (RFC 4180); the reason of a message that came back is followed by its status, and
+/// attributes are JSON. What a spreadsheet would take for a formula, be it an address, a name, an id or a relay's words,
+/// begins with an apostrophe.
 ///
 /// # Errors
 /// When a line cannot be written.
@@ -181,9 +217,14 @@ pub fn unreached_as_csv(people: Vec<Unreached>) -> Result<String, DbErr> {
             harmless(one.email),
             harmless(one.name),
             harmless(one.external_id),
-            one.bounce_status.map_or_else(|| one.reason.clone(), |status| format!("{} {status}", one.reason)),
+            match one.status.filter(|_| one.came_back) {
+                Some(status) => format!("{} {status}", one.reason),
+                None => one.reason,
+            },
             one.told_by.map(|by| by.to_string()).unwrap_or_default(),
             one.told_at.map(|at| at.to_string()).unwrap_or_default(),
+            harmless(one.reply),
+            if one.attributes == json!({}) { String::new() } else { one.attributes.to_string() },
         ])
         .map_err(failed)?;
     }
@@ -202,13 +243,29 @@ mod tests {
             email: Some("a@b.example".into()),
             name: Some(name.into()),
             external_id: None,
+            attributes: json!({ "street": "=1" }),
             reason: "refused".into(),
-            bounce_status: None,
-            reply: None,
+            came_back: false,
+            status: Some("5.7.1".into()),
+            reply: Some("-550 no".into()),
             told_by: None,
             told_at: None,
         };
         unreached_as_csv(vec![one]).unwrap()
+    }
+
+    #[test]
+    fn a_mailbox_that_is_gone_is_told_from_what_was_refused_by_policy() {
+        for (reason, status, is) in [
+            ("refused", Some("5.1.1"), "address_dead"),
+            ("refused", Some("5.2.1"), "address_dead"),
+            ("refused", Some("5.7.1"), "refused"),
+            ("refused", None, "refused"),
+            ("deferred_too_long", Some("4.1.1"), "deferred_too_long"),
+            ("bounced", Some("5.1.1"), "bounced"),
+        ] {
+            assert_eq!(why(reason.to_owned(), status), is, "{reason} {status:?}");
+        }
     }
 
     #[test]
@@ -227,7 +284,10 @@ mod tests {
             ("A\r\n=B", "\"A\r\n=B\""),
             ("1=1", "1=1"),
         ] {
-            let expected = format!("00000000-0000-0000-0000-000000000000,a@b.example,{cell},,refused,,\r\n");
+            let attributes = r#""{""street"":""=1""}""#;
+            let expected = format!(
+                "00000000-0000-0000-0000-000000000000,a@b.example,{cell},,refused,,,'-550 no,{attributes}\r\n"
+            );
             assert_eq!(line(name), expected, "{name:?}");
         }
     }

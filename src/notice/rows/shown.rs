@@ -2,13 +2,14 @@
 
 use sea_orm::{ConnectionTrait, DbErr};
 use serde::Serialize;
+use serde_json::Value;
 
-use super::{Answers, Notice, Round, Told};
+use super::{Answers, Notice, Round, Told, Waiting, answers};
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::delivery::Counts;
 use crate::id::NoticeId;
-use crate::notice::{RoundKind, RoundState, State};
+use crate::notice::{Request, RoundKind, RoundState, State};
 use crate::policy;
 use crate::policy::Change;
 
@@ -28,6 +29,9 @@ pub struct View {
     pub state: State,
     /// From when the change holds.
     pub effective_at: Timestamp,
+    /// The day that people read, by the offset that was given with it: `2027-01-31`.
+    #[schema(format = Date)]
+    pub effective_date: String,
     /// By when everyone is to be told. Who joins later is told at once.
     pub complete_by: Timestamp,
     /// When the last one will be told, from the rates and the queue as they are; null while nobody sends.
@@ -38,6 +42,8 @@ pub struct View {
     pub counts: Told,
     /// What people answered, where they were asked.
     pub approvals: Answers,
+    /// What one key asked to be changed and another one has to release; null while nothing waits.
+    pub waiting: Option<WaitingView>,
     /// Each time that people were told, the first one first.
     pub rounds: Vec<RoundView>,
     /// Who published it.
@@ -46,6 +52,28 @@ pub struct View {
     pub created_at: Timestamp,
     /// When nothing was left to do.
     pub closed_at: Option<Timestamp>,
+}
+
+/// A change of a notice that waits for a second key: `POST /notices/{id}/release`.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = NoticeWaiting)]
+pub struct WaitingView {
+    /// What is to be done.
+    pub change: Request,
+    /// What was asked, as it was asked.
+    #[schema(value_type = Object)]
+    pub request: Value,
+    /// Who asked for it.
+    pub asked_by: String,
+    /// When.
+    pub asked_at: Timestamp,
+}
+
+impl From<Waiting> for WaitingView {
+    fn from(waits: Waiting) -> Self {
+        let Waiting { change, request, asked_by, asked_at, .. } = waits;
+        Self { change, request, asked_by, asked_at }
+    }
 }
 
 /// One telling of a notice.
@@ -107,11 +135,13 @@ pub async fn view(on: &impl ConnectionTrait, app: &App, notice: &Notice) -> Resu
         change: version.change,
         state: notice.state,
         effective_at: notice.effective_at,
+        effective_date: version.there(notice.effective_at).date().to_string(),
         complete_by: notice.complete_by,
         projected_end,
         on_time: on_time || !tells || notice.state == State::Withdrawn,
         counts,
-        approvals: Answers::of(notice, &version, counts),
+        approvals: answers(on, notice, &version, counts).await?,
+        waiting: super::requested(on, notice).await?.map(Into::into),
         rounds,
         created_by: notice.created_by.clone(),
         created_at: notice.created_at,

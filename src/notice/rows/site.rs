@@ -36,6 +36,8 @@ pub struct Shown {
     pub published_at: Timestamp,
     /// From when it holds.
     pub effective_at: Timestamp,
+    /// By how many minutes the clock is ahead of UTC by which that was named.
+    pub effective_offset: i64,
 }
 
 /// What people are told of a version in one language.
@@ -58,7 +60,7 @@ pub async fn shown(on: &impl ConnectionTrait, db: &Db, brand: BrandId) -> Result
     let effective = "COALESCE(n.effective_at, v.effective_at, v.published_at)";
     let sql = format!(
         "SELECT p.slug, p.language, p.placements, v.id AS version_id, v.number, v.change, v.approval, \
-         v.use_topic_id IS NOT NULL AS new_use, v.published_at, \
+         v.use_topic_id IS NOT NULL AS new_use, v.published_at, v.effective_offset, \
          {effective} AS effective_at \
          FROM policies p JOIN policy_versions v ON v.policy_id = p.id LEFT JOIN notices n ON n.version_id = v.id \
          WHERE p.brand_id = $1 AND v.state = 'published' AND (n.state IS NULL OR n.state <> 'withdrawn') \

@@ -1,11 +1,14 @@
 //! What notices do by themselves, in bounded steps. Many workers may take steps at once: each step takes the notice's lock,
 //! passes over a notice that another holds, and looks again under the lock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{LockBehavior, LockType};
-use sea_orm::{ActiveValue, ConnectionTrait, DbBackend, IntoActiveModel, QueryOrder, QuerySelect};
+use sea_orm::{
+    ActiveValue, ConnectionTrait, DbBackend, FromQueryResult, IntoActiveModel, QueryOrder, QuerySelect,
+    Statement,
+};
 
 use super::open::{Words, begin_round};
 use super::walk::{Telling, anybody_changed};
@@ -54,17 +57,26 @@ pub(in crate::notice) async fn waiting(db: &Db, on: &impl ConnectionTrait) -> Re
         .limit(ROUND)
         .all(on)
         .await?;
-    let now = if found.is_empty() { Timestamp(0) } else { db.read_clock(on).await? };
+    if found.is_empty() {
+        return Ok(Vec::new());
+    }
+    let now = db.read_clock(on).await?;
+    let asking = Asking::all(on).await?;
     let mut waiting = Vec::new();
     for notice in found {
-        if has_work(on, &notice, now).await? {
+        if has_work(on, &notice, asking.get(&notice.id), now).await? {
             waiting.push(notice.id);
         }
     }
     Ok(waiting)
 }
 
-async fn has_work(on: &impl ConnectionTrait, notice: &Notice, now: Timestamp) -> Result<bool, DbErr> {
+async fn has_work(
+    on: &impl ConnectionTrait,
+    notice: &Notice,
+    asking: Option<&Asking>,
+    now: Timestamp,
+) -> Result<bool, DbErr> {
     if notice.state == State::Running && notice.effective_at <= now {
         return Ok(true);
     }
@@ -86,7 +98,37 @@ async fn has_work(on: &impl ConnectionTrait, notice: &Notice, now: Timestamp) ->
             return Ok(true);
         }
     }
-    reminder_due(on, notice, &all, now).await.map(|due| due.is_some())
+    reminder_due(on, notice, asking, &all, now).await.map(|due| due.is_some())
+}
+
+/// What a notice asks whose version needs approval.
+#[derive(Clone, Debug, FromQueryResult)]
+struct Asking {
+    notice_id: NoticeId,
+    /// The number of the version.
+    number: i64,
+    /// Days before the change on which those who have not answered are asked again: an array of numbers.
+    remind_days_before: Json,
+}
+
+impl Asking {
+    /// Of every running notice that asks.
+    async fn all(on: &impl ConnectionTrait) -> Result<HashMap<NoticeId, Self>, DbErr> {
+        let sql = "SELECT n.id AS notice_id, v.number, p.remind_days_before FROM notices n \
+            JOIN policies p ON p.id = n.policy_id JOIN policy_versions v ON v.id = n.version_id \
+            WHERE n.closed_at IS NULL AND n.state = 'running' AND v.approval = 'required'";
+        let found = Self::find_by_statement(Statement::from_string(on.get_database_backend(), sql));
+        Ok(found.all(on).await?.into_iter().map(|one| (one.notice_id, one)).collect())
+    }
+
+    /// Of this one, if it asks.
+    fn of(notice: &Notice, policy: &Policy, version: &Version) -> Option<Self> {
+        (notice.state == State::Running && version.approval == Approval::Required).then(|| Self {
+            notice_id: notice.id,
+            number: version.number,
+            remind_days_before: policy.remind_days_before.clone(),
+        })
+    }
 }
 
 /// Whether nothing of a round is queued or being sent.
@@ -131,7 +173,8 @@ pub(in crate::notice) async fn act(txn: &Write, app: &App, id: NoticeId) -> Resu
         return Ok(work);
     }
     // By itself and last: should its messages not be made, nobody else waits for them.
-    if let Some(reminder) = reminder_due(&**txn, &notice, &all, now).await? {
+    let asking = Asking::of(&notice, &policy, &version);
+    if let Some(reminder) = reminder_due(&**txn, &notice, asking.as_ref(), &all, now).await? {
         tracing::info!(notice = %id, days_before = reminder, "asking those who have not answered");
         let words = Words {
             kind: RoundKind::ApprovalReminder,
@@ -329,23 +372,18 @@ async fn close(txn: &Write, notice: Notice, all: &[Round], now: Timestamp) -> Re
 async fn reminder_due(
     on: &impl ConnectionTrait,
     notice: &Notice,
+    asking: Option<&Asking>,
     all: &[Round],
     now: Timestamp,
 ) -> Result<Option<i64>, DbErr> {
-    if notice.state != State::Running {
-        return Ok(None);
-    }
-    let policy = policy::rows::by_id(on, notice.policy_id).await?;
-    let days: Vec<i64> =
-        policy.and_then(|policy| serde_json::from_value(policy.remind_days_before).ok()).unwrap_or_default();
+    let Some(asking) = asking else { return Ok(None) };
+    let days: Vec<i64> = serde_json::from_value(asking.remind_days_before.clone()).unwrap_or_default();
     // The latest of the days that have come.
     let Some(days) = days.into_iter().filter(|days| notice.effective_at.0 - days * DAY <= now.0).min() else {
         return Ok(None);
     };
     // Once a newer version asks too, nobody can answer this one any more.
-    let version = policy::rows::version_by_id(on, notice.version_id).await?;
-    let asking = policy::rows::asking(on, notice.policy_id, now).await?.into_iter().max();
-    if version.is_none_or(|version| version.approval != Approval::Required || asking > Some(version.number)) {
+    if policy::rows::asking(on, notice.policy_id, now).await?.into_iter().max() > Some(asking.number) {
         return Ok(None);
     }
     let since = Timestamp(notice.effective_at.0 - days * DAY);

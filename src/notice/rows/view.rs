@@ -10,6 +10,8 @@ use crate::app::App;
 use crate::clock::Timestamp;
 use crate::delivery;
 use crate::delivery::Counts;
+use crate::id::NoticeId;
+use crate::notice::RoundState;
 use crate::notice::clock::complete_by;
 use crate::policy::rows::{Policy, Version};
 use crate::policy::{self, Approval, Change};
@@ -41,16 +43,38 @@ pub struct Answers {
     pub open: u64,
 }
 
-impl Answers {
-    /// What was answered to a version that asks; nothing where it does not.
-    pub fn of(notice: &Notice, version: &Version, told: Told) -> Self {
-        if version.approval == Approval::None && version.change != Change::NewUse {
-            return Self::default();
-        }
-        let count = |n: i64| u64::try_from(n).unwrap_or(0);
-        let (approved, declined) = (count(notice.approved), count(notice.declined));
-        Self { approved, declined, open: told.told.saturating_sub(approved + declined) }
+/// What was answered to a version that asks, of whom so many were told; nothing where it does not.
+///
+/// # Errors
+/// The database's own.
+pub async fn answers(
+    on: &impl ConnectionTrait,
+    notice: &Notice,
+    version: &Version,
+    told: Told,
+) -> Result<Answers, DbErr> {
+    if version.approval == Approval::None && version.change != Change::NewUse {
+        return Ok(Answers::default());
     }
+    let count = |n: i64| u64::try_from(n).unwrap_or(0);
+    let (approved, declined) = (count(notice.approved), count(notice.declined));
+    let heard = if approved + declined == 0 { 0 } else { told_and_answered(on, notice).await? };
+    Ok(Answers { approved, declined, open: told.told.saturating_sub(heard) })
+}
+
+/// How many of those who answered count as told of the change as it stands: one may answer by letter whom nothing told yet.
+async fn told_and_answered(on: &impl ConnectionTrait, notice: &Notice) -> Result<u64, DbErr> {
+    let Some(round) = telling_round(on, notice.id).await? else { return Ok(0) };
+    let sql = "SELECT COUNT(*) AS n FROM approvals_standing a \
+        LEFT JOIN deliveries d ON d.mailing_id = $2 AND d.recipient_id = a.recipient_id AND d.state = 'sent' \
+        LEFT JOIN bounces b ON b.delivery_id = d.id \
+        LEFT JOIN notice_told t ON t.notice_id = $3 AND t.round_id = $2 AND t.recipient_id = a.recipient_id \
+        WHERE a.version_id = $1 AND (t.recipient_id IS NOT NULL OR (d.id IS NOT NULL AND b.delivery_id IS NULL))";
+    let values: [Value; 3] = [notice.version_id.0.into(), round.id.0.into(), notice.id.0.into()];
+    let statement = Statement::from_sql_and_values(on.get_database_backend(), sql, values);
+    let row = on.query_one_raw(statement).await?;
+    let n: i64 = row.map_or(Ok(0), |row| row.try_get("", "n"))?;
+    Ok(u64::try_from(n).unwrap_or(0))
 }
 
 /// How many deliveries of a round are in which state, all languages together, and of those suppressed how many are of people
@@ -100,6 +124,23 @@ async fn came_back(on: &impl ConnectionTrait, round: &Round) -> Result<u64, DbEr
 async fn told_otherwise(on: &impl ConnectionTrait, round: &Round) -> Result<u64, DbErr> {
     let of_notice = told::Entity::find().filter(told::Column::NoticeId.eq(round.notice_id));
     of_notice.filter(told::Column::RoundId.eq(round.id)).count(on).await
+}
+
+/// Whether somebody is yet to be tried for the first time in the newest round that tells of the change.
+///
+/// # Errors
+/// The database's own.
+pub async fn anybody_untried(on: &impl ConnectionTrait, notice: NoticeId) -> Result<bool, DbErr> {
+    let Some(round) = telling_round(on, notice).await? else { return Ok(false) };
+    if round.state == RoundState::Walking {
+        return Ok(true);
+    }
+    for content in texts(on, round.id).await?.iter().flat_map(RoundText::contents) {
+        if delivery::rows::any_untried(on, content).await? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whom the notice of a version would be for, and when the last one would be told were it published now.

@@ -11,7 +11,7 @@ use crate::address::AddressHash;
 use crate::clock::Timestamp;
 use crate::db::{Db, Write};
 use crate::id::{DeliveryId, OptEventId};
-use crate::opt_out::events::{OptIn, Scope, Stood};
+use crate::opt_out::events::{Channel, OptIn, Scope, Stood};
 
 /// What an undo took back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,27 +55,57 @@ pub async fn undo(
     hash: &AddressHash,
     delivery: DeliveryId,
     keep: &[Scope],
+    channel: Channel,
     actor: &str,
+) -> Result<Undone, DbErr> {
+    let fits =
+        |scope: Scope, made: &event::Model| made.delivery_id == Some(delivery) && !keep.contains(&scope);
+    take_back(txn, db, hash, fits, Some(delivery), (channel, actor)).await
+}
+
+/// Takes back the opt-out of exactly this scope that somebody said by letter, telephone or otherwise through no message, where
+/// that is what stands. Wider ones stay.
+///
+/// # Errors
+/// The database's own; nothing is taken back then.
+pub async fn undo_said(
+    txn: &Write,
+    db: &Db,
+    hash: &AddressHash,
+    scope: Scope,
+    channel: Channel,
+    actor: &str,
+) -> Result<Undone, DbErr> {
+    let fits = |of: Scope, made: &event::Model| of == scope && made.delivery_id.is_none();
+    take_back(txn, db, hash, fits, None, (channel, actor)).await
+}
+
+async fn take_back(
+    txn: &Write,
+    db: &Db,
+    hash: &AddressHash,
+    fits: impl Fn(Scope, &event::Model) -> bool,
+    delivery: Option<DeliveryId>,
+    (channel, actor): (Channel, &str),
 ) -> Result<Undone, DbErr> {
     let mut person = Person::lock(txn, db, hash).await?;
     let mut scopes = Vec::new();
     for stood in standing_words(&**txn, hash).await? {
-        let made_here = event::Entity::find_by_id(stood.event)
-            .filter(event::Column::DeliveryId.eq(delivery))
+        let made = event::Entity::find_by_id(stood.event)
             .filter(event::Column::Said.eq("opt_out"))
             .one(&**txn)
             .await?;
-        if made_here.is_none() || keep.contains(&stood.scope) {
+        if !made.is_some_and(|made| fits(stood.scope, &made)) {
             continue;
         }
         person
             .say(Event {
                 said: "undo",
                 scope: stood.scope,
-                channel: "page",
+                channel: channel.as_str(),
                 evidence: None,
                 undoes: Some(stood.event),
-                delivery: Some(delivery),
+                delivery,
                 actor,
             })
             .await?;

@@ -53,8 +53,9 @@ pub(super) struct PolicyBody {
     #[serde(default, deserialize_with = "whole_or_none")]
     #[schema(minimum = 0, maximum = 365)]
     lead_time_days: Option<u32>,
-    /// Whether what one key publishes another one must release; absent, as it was, at first not. It is not switched off while
-    /// a version waits to be published.
+    /// Whether what one key publishes, or asks to be changed about a notice, another one must release; absent, as it was, at
+    /// first not. It is not switched off while a version waits to be published, and by two keys alone: with the first PUT it
+    /// is asked for, with the same PUT by another key it is done.
     two_person: Option<bool>,
     /// What holds for who does not answer; `earlier_version_stands` when absent.
     on_silence: Option<OnSilence>,
@@ -77,6 +78,16 @@ pub(super) struct PolicyBody {
     placements: Option<Vec<String>>,
 }
 
+/// A first key's wish that one person be enough.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TwoPersonOffAsked)]
+pub(super) struct OffAsked {
+    /// Who asked.
+    asked_by: String,
+    /// When.
+    asked_at: Timestamp,
+}
+
 /// A policy.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Policy)]
@@ -93,8 +104,10 @@ pub(super) struct PolicyView {
     template: Option<String>,
     /// Days between the day on which everyone has been told and the one from which a version holds.
     lead_time_days: i64,
-    /// Whether what one key publishes another one must release.
+    /// Whether what one key publishes, or asks to be changed about a notice, another one must release.
     two_person: bool,
+    /// Who asked for `two_person` to be switched off, which takes another key to ask for it too; null while nobody has.
+    two_person_off_asked: Option<OffAsked>,
     /// What holds for who does not answer.
     on_silence: OnSilence,
     /// What holds for who could not be told.
@@ -138,6 +151,10 @@ impl PolicyView {
             template: policy.template,
             lead_time_days: policy.lead_time_days,
             two_person: policy.two_person,
+            two_person_off_asked: policy
+                .one_person_asked_by
+                .zip(policy.one_person_asked_at)
+                .map(|(asked_by, asked_at)| OffAsked { asked_by, asked_at }),
             on_silence: policy.on_silence,
             on_untold: policy.on_untold,
             remind_days_before: policy.remind_days_before,
@@ -214,7 +231,7 @@ async fn view(app: &App, brand: &Brand, policy: Policy) -> Result<PolicyView, Pr
 ///
 /// What is absent takes its default. The brand gets a topic `policy-notices` of class notice in which the notices go out,
 /// and with `reminder_months` a topic `policy-reminders` of class reminder. A change holds for notices that are opened from
-/// then on.
+/// then on; that two people are wanted holds for those too that are open.
 #[utoipa::path(put, path = "/policies/{policy}", tag = "policies",
     params(("policy" = String, Path, description = "Slug of the policy")),
     request_body = PolicyBody,
@@ -250,7 +267,7 @@ pub(super) async fn put_policy(
         Some(template) => checked_template(&txn, &app, &brand, template).await?,
         None => Vec::new(),
     };
-    let (policy, made) = rows::put(&txn, &app.db, &brand, wanted).await?;
+    let (policy, made) = rows::put(&txn, &app.db, &brand, wanted, &caller.actor).await?;
     let in_force = rows::in_force(&*txn, policy.id, app.db.clock().now()).await?;
     let view = PolicyView::of(&app, &brand, policy, in_force.map(|version| version.number), warnings);
     let subject = format!("policy:{}", view.policy);

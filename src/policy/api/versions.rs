@@ -13,7 +13,7 @@ use super::{changeable, seen, seen_version};
 use crate::access;
 use crate::app::App;
 use crate::brand::{self, Brand};
-use crate::clock::Timestamp;
+use crate::clock::{Local, Timestamp};
 use crate::id::VersionId;
 use crate::policy::rows::{self, Policy, Text, Version};
 use crate::policy::{Approval, Change, Draft, State, Translation, version_path};
@@ -32,8 +32,9 @@ pub(super) struct NewVersion {
     summary: String,
     /// From when it holds. The first version of a policy may leave it out, which means from its publication, and may name
     /// a time that has passed; every other one names one that leaves the policy's lead time, or gives `override_reason`.
+    /// People read the day on which it is by the clock of its offset: of `2027-01-31T00:00:00+01:00` 31 January.
     #[serde(default)]
-    effective_at: Option<Timestamp>,
+    effective_at: Option<Local>,
     /// Whether people are asked to approve it: `required` for adverse changes and `none` otherwise when absent; `none`
     /// for an adverse one needs `override_reason`.
     #[serde(default)]
@@ -43,23 +44,10 @@ pub(super) struct NewVersion {
     override_reason: Option<String>,
     /// What it says in other languages, by language tag (RFC 5646); at most 30.
     #[serde(default)]
-    translations: Option<BTreeMap<String, TranslationFields>>,
+    translations: Option<BTreeMap<String, Translation>>,
     /// For a new use: the slug of the topic that stands for it, which people can refuse.
     #[serde(default)]
     topic: Option<String>,
-}
-
-/// What a version says in another language.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct TranslationFields {
-    /// What the policy is called in it; as in its own language when absent. At most 200 characters.
-    #[serde(default)]
-    title: Option<String>,
-    /// What changes, in plain words; at most 5,000 characters.
-    summary: String,
-    /// The text, Markdown of at most 256 kB.
-    body_markdown: String,
 }
 
 /// A version of a policy.
@@ -80,6 +68,9 @@ pub(super) struct VersionView {
     topic: Option<String>,
     /// From when it holds; null before the publication of a first version that names no time.
     effective_at: Option<Timestamp>,
+    /// The day that people read, by the offset that was given with it: `2027-01-31`.
+    #[schema(format = Date)]
+    effective_date: Option<String>,
     /// Why people get less time or are not asked.
     override_reason: Option<String>,
     /// What the policy is called in it.
@@ -169,6 +160,7 @@ pub(super) async fn view(
         approval: version.approval,
         topic,
         effective_at: version.holds_from(),
+        effective_date: version.holds_from_there().map(|from| from.date().to_string()),
         title: own.title.clone(),
         summary: own.summary.clone(),
         sha256: own.hash(),
@@ -229,11 +221,6 @@ pub(super) async fn create_version(
     Json(body): Json<NewVersion>,
 ) -> Result<(StatusCode, Json<VersionView>), Problem> {
     let (policy, brand) = changeable(&app, &caller, &slug).await?;
-    let translation = |given: TranslationFields| Translation {
-        title: given.title,
-        summary: given.summary,
-        body_markdown: given.body_markdown,
-    };
     let draft = Draft {
         body_markdown: body.body_markdown,
         change: body.change,
@@ -241,12 +228,7 @@ pub(super) async fn create_version(
         effective_at: body.effective_at,
         approval: body.approval,
         override_reason: body.override_reason,
-        translations: body
-            .translations
-            .into_iter()
-            .flatten()
-            .map(|(tag, given)| (tag, translation(given)))
-            .collect(),
+        translations: body.translations.unwrap_or_default(),
         topic: body.topic,
     };
     let txn = app.db.begin().await?;

@@ -8,7 +8,7 @@ use sea_orm::entity::prelude::*;
 use sea_orm::{ConnectionTrait, QueryOrder, QuerySelect};
 
 use super::{Approval, Change, OnSilence, OnUntold, State};
-use crate::clock::Timestamp;
+use crate::clock::{Local, Timestamp};
 use crate::db::Write;
 use crate::id::{BrandId, PolicyId, TopicId, VersionId};
 
@@ -55,6 +55,10 @@ pub mod policy {
         pub lead_time_days: i64,
         /// Whether what one key publishes another one must release.
         pub two_person: bool,
+        /// Who asked that one person be enough from now on, as long as nobody else has.
+        pub one_person_asked_by: Option<String>,
+        /// When.
+        pub one_person_asked_at: Option<Timestamp>,
         /// What holds for who does not answer.
         pub on_silence: OnSilence,
         /// What holds for who could not be told.
@@ -105,6 +109,11 @@ pub mod version {
         pub use_topic_id: Option<TopicId>,
         /// From when it holds; of a baseline that names none, from its publication.
         pub effective_at: Option<Timestamp>,
+        /// By how many minutes the clock is ahead of UTC by which that was named.
+        pub effective_offset: i64,
+        /// The same of the date that it was written with, whatever became of that: by this clock are the days on which
+        /// something happened to it.
+        pub named_offset: i64,
         /// Why it may do what the policy's rules forbid.
         pub override_reason: Option<String>,
         /// Who wrote it.
@@ -228,6 +237,22 @@ pub async fn asking(on: &impl ConnectionTrait, policy: PolicyId, now: Timestamp)
     Ok(asking.map(|version| version.number).collect())
 }
 
+/// The number of the newest version before this one that needs approval, where this one asks for none itself: who owed it
+/// that and did not give it keeps what stood for them, whatever comes after.
+///
+/// # Errors
+/// The database's own.
+pub async fn owed_before(on: &impl ConnectionTrait, version: &Version) -> Result<Option<i64>, DbErr> {
+    if version.approval == Approval::Required {
+        return Ok(None);
+    }
+    let mut earlier = versions(on, version.policy_id).await?.into_iter().rev();
+    let asking = earlier.find(|one| {
+        one.number < version.number && one.state == State::Published && one.approval == Approval::Required
+    });
+    Ok(asking.map(|one| one.number))
+}
+
 /// The newest version before this one that was published and not withdrawn.
 ///
 /// # Errors
@@ -252,13 +277,14 @@ pub async fn texts(on: &impl ConnectionTrait, version: VersionId) -> Result<Vec<
     found.order_by_asc(text::Column::Language).all(on).await
 }
 
-/// Moves the date from which a published version holds.
+/// Moves the date from which a published version holds, and the clock by which it is named.
 ///
 /// # Errors
 /// The database's own.
-pub async fn set_effective(txn: &Write, version: VersionId, at: Timestamp) -> Result<(), DbErr> {
+pub async fn set_effective(txn: &Write, version: VersionId, to: Local) -> Result<(), DbErr> {
     version::Entity::update_many()
-        .col_expr(version::Column::EffectiveAt, Expr::value(at))
+        .col_expr(version::Column::EffectiveAt, Expr::value(to.at))
+        .col_expr(version::Column::EffectiveOffset, Expr::value(to.east))
         .filter(version::Column::Id.eq(version))
         .exec(&**txn)
         .await?;

@@ -48,13 +48,21 @@ pub struct Wanted {
 }
 
 /// Makes the policy, or writes all of it anew under the id it has, with the topics that it needs. Gives it as it now
-/// stands, and whether it was made.
+/// stands, and whether it was made. Where it takes two people, that one be enough is asked for by one and done by another.
 ///
 /// # Errors
 /// That it belongs to another brand, that its texts are in another language, or that a topic of the name that it needs is
 /// of another class.
-pub async fn put(txn: &Write, db: &Db, brand: &Brand, wanted: Wanted) -> Result<(Policy, bool), PolicyError> {
+pub async fn put(
+    txn: &Write,
+    db: &Db,
+    brand: &Brand,
+    wanted: Wanted,
+    actor: &str,
+) -> Result<(Policy, bool), PolicyError> {
     let now = db.read_clock(&**txn).await?;
+    // The policy before its topics, as whoever changes one of its notices locks them.
+    locked(txn, &wanted.slug).await?;
     let topic_id = ensure_topic(txn, db, brand, NOTICES, Class::Notice).await?;
     let reminder_topic_id = match wanted.reminder_months {
         Some(_) => Some(ensure_topic(txn, db, brand, REMINDERS, Class::Reminder).await?),
@@ -71,6 +79,8 @@ pub async fn put(txn: &Write, db: &Db, brand: &Brand, wanted: Wanted) -> Result<
         template: wanted.template,
         lead_time_days: wanted.lead_time_days.into(),
         two_person: wanted.two_person.unwrap_or(false),
+        one_person_asked_by: None,
+        one_person_asked_at: None,
         on_silence: wanted.on_silence,
         on_untold: wanted.on_untold,
         remind_days_before: wanted.remind_days_before.into(),
@@ -87,8 +97,7 @@ pub async fn put(txn: &Write, db: &Db, brand: &Brand, wanted: Wanted) -> Result<
     if made == 1 {
         return Ok((row, true));
     }
-    let stored = policy::Entity::find().filter(policy::Column::Slug.eq(&row.slug));
-    let stored = stored.lock(LockType::Update).one(&**txn).await?.ok_or(PolicyError::Gone)?;
+    let stored = locked(txn, &row.slug).await?.ok_or(PolicyError::Gone)?;
     if stored.brand_id != brand.id {
         return Err(PolicyError::Conflict(format!(
             "Policy {:?} is of another brand, for ever; choose another name for this one.",
@@ -101,17 +110,32 @@ pub async fn put(txn: &Write, db: &Db, brand: &Brand, wanted: Wanted) -> Result<
             row.slug, stored.language
         )));
     }
-    row.two_person = wanted.two_person.unwrap_or(stored.two_person);
-    if stored.two_person && !row.two_person && has_open_version(&**txn, stored.id).await? {
+    let off = stored.two_person && wanted.two_person == Some(false);
+    if off && has_open_version(&**txn, stored.id).await? {
         return Err(PolicyError::Conflict(format!(
             "A version of policy {:?} was written for two people to publish; publish or delete it before one may do it alone.",
             row.slug
         )));
     }
+    row.two_person = wanted.two_person.unwrap_or(stored.two_person);
+    let asked = (stored.one_person_asked_by, stored.one_person_asked_at);
+    if off && asked.0.as_deref().is_none_or(|asked_by| asked_by == actor) {
+        // What takes two people takes two people to end.
+        row.two_person = true;
+        let asked = if asked.0.is_some() { asked } else { (Some(actor.to_owned()), Some(now)) };
+        (row.one_person_asked_by, row.one_person_asked_at) = asked;
+    } else if stored.two_person && wanted.two_person.is_none() {
+        (row.one_person_asked_by, row.one_person_asked_at) = asked;
+    }
     (row.id, row.created_at) = (stored.id, stored.created_at);
     row.reminder_topic_id = row.reminder_topic_id.or(stored.reminder_topic_id);
     policy::Entity::update(row.clone().into_active_model().reset_all()).exec(&**txn).await?;
     Ok((row, false))
+}
+
+/// The policy of this slug, if there is one, locked.
+async fn locked(txn: &Write, slug: &str) -> Result<Option<Policy>, DbErr> {
+    policy::Entity::find().filter(policy::Column::Slug.eq(slug)).lock(LockType::Update).one(&**txn).await
 }
 
 async fn has_open_version(on: &impl ConnectionTrait, policy: PolicyId) -> Result<bool, DbErr> {

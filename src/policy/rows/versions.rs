@@ -10,11 +10,11 @@ use sha2::{Digest, Sha256};
 
 use super::{Policy, Text, Version, before, policy, text, version, version_by_id};
 use crate::brand;
-use crate::clock::Timestamp;
+use crate::clock::{Local, Timestamp};
 use crate::db::{Db, Write};
 use crate::id::{PolicyId, TopicId, VersionId};
 use crate::policy::draft::{Calendar, approval_of, bad_reason, check, language_tag};
-use crate::policy::{Change, Draft, Flaw, PolicyError, State};
+use crate::policy::{Change, Draft, Flaw, PolicyError, State, must_be_another};
 
 /// What became of a version that somebody published or released.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,12 +31,28 @@ impl Version {
     pub fn holds_from(&self) -> Option<Timestamp> {
         self.effective_at.or(self.published_at)
     }
+
+    /// The same by the clock by which it was named.
+    pub fn holds_from_there(&self) -> Option<Local> {
+        self.holds_from().map(|at| self.there(at))
+    }
+
+    /// The date from which it holds, by the clock by which that was named.
+    pub fn there(&self, at: Timestamp) -> Local {
+        Local { at, east: self.effective_offset }
+    }
+
+    /// When something happened to it, by the clock by which its date was named first: days that have passed stay as they are
+    /// told, however its date moves.
+    pub fn happened(&self, at: Timestamp) -> Local {
+        Local { at, east: self.named_offset }
+    }
 }
 
 impl Text {
     /// SHA-256 of its Markdown, hexadecimal.
     pub fn hash(&self) -> String {
-        self.sha256.iter().map(|octet| format!("{octet:02x}")).collect()
+        hex::encode(&self.sha256)
     }
 }
 
@@ -77,7 +93,7 @@ pub async fn create(
     let now = db.read_clock(&**txn).await?;
     let overridden = draft.override_reason.is_some();
     let calendar = calendar(&policy, draft.change, preceding.as_ref(), now, overridden);
-    if let Err(reason) = calendar.check(draft.effective_at) {
+    if let Err(reason) = calendar.check(draft.effective_at.map(|named| named.at)) {
         flaws.push(Flaw::new("/effective_at", reason));
     }
     let Ok(approval) = approval else { return Err(PolicyError::Flaws(flaws)) };
@@ -92,7 +108,9 @@ pub async fn create(
         change: draft.change,
         approval,
         use_topic_id,
-        effective_at: draft.effective_at,
+        effective_at: draft.effective_at.map(|named| named.at),
+        effective_offset: draft.offset(),
+        named_offset: draft.offset(),
         override_reason: draft.override_reason.clone(),
         created_by: actor.to_owned(),
         created_at: now,
@@ -119,7 +137,8 @@ pub async fn twin(txn: &Write, policy: &Policy, draft: &Draft) -> Result<Option<
     let topic = topic_of(txn, &policy, draft).await?.ok().flatten();
     let approval = approval_of(draft, newest.number == 1).ok();
     let same = newest.change == draft.change
-        && newest.effective_at == draft.effective_at
+        && newest.effective_at == draft.effective_at.map(|named| named.at)
+        && newest.effective_offset == draft.offset()
         && newest.use_topic_id == topic
         && Some(newest.approval) == approval;
     let mut said = texts_of(&policy, newest.id, draft);
@@ -244,12 +263,10 @@ pub async fn release(
             format!("Version {number} was published by one person alone; nothing waits to be released."),
         )),
         State::Published | State::Withdrawn => Ok(Published { version, opens: false }),
-        State::AwaitingRelease if version.published_by.as_deref() == Some(actor) => {
-            Err(PolicyError::SomebodyElse(format!(
-                "Version {number} was published with this key; its policy asks that another one releases it."
-            )))
-        }
         State::AwaitingRelease => {
+            let what = format!("Version {number} was published");
+            must_be_another(&what, version.published_by.as_deref(), actor)
+                .map_err(PolicyError::SomebodyElse)?;
             version.released_by = Some(actor.to_owned());
             make_public(txn, db, &policy, version, override_reason).await
         }

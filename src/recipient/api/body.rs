@@ -12,9 +12,6 @@ use crate::opt_out::words::InFlightWords;
 use crate::recipient::{Upsert, check};
 use crate::web::{FieldError, check as fields, given};
 
-/// Most brands that one request may name.
-const MAX_BRANDS: usize = 100;
-
 /// What is said of a person. Absent fields leave what is stored.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -76,14 +73,14 @@ impl Body {
             said.attributes.clone_from(attributes);
         }
         if let Some(policies) = &self.policies {
-            note("/policies", versions(policies), errors);
+            note("/policies", check::policies(policies), errors);
             said.policies.clone_from(policies);
         }
         for (pointer, named) in
             [("/brands", self.brands.clone().flatten()), ("/customer_of", self.customer_of.clone())]
         {
-            if named.is_some_and(|slugs| slugs.len() > MAX_BRANDS) {
-                fields::wrong(pointer, format!("names more than {MAX_BRANDS} brands"), errors);
+            if named.is_some_and(|slugs| slugs.len() > check::MAX_BRANDS) {
+                fields::wrong(pointer, format!("names more than {} brands", check::MAX_BRANDS), errors);
             }
         }
         said
@@ -108,21 +105,6 @@ fn line(
         note(pointer, checked(text), errors);
     }
     Some(said)
-}
-
-fn versions(policies: &Map<String, Value>) -> Result<(), String> {
-    if policies.len() > check::MAX_ATTRIBUTES {
-        return Err(format!("names more than {} policies", check::MAX_ATTRIBUTES));
-    }
-    let fits = |(slug, version): (&String, &Value)| {
-        fields::is_slug(slug) && (version.is_null() || version.as_u64().is_some_and(|n| n > 0))
-    };
-    if policies.iter().all(fits) {
-        Ok(())
-    } else {
-        Err("must name policies by their slugs, each with the number of a version, such as {\"privacy\": 3}"
-            .to_owned())
-    }
 }
 
 /// A person, as a key sees them.

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use sea_orm::ConnectionTrait;
+use sea_orm::{ConnectionTrait, DbErr};
 use serde::Deserialize;
 use serde_json::json;
 use utoipa_axum::router::OpenApiRouter;
@@ -28,7 +28,7 @@ use crate::decision::Standing;
 use crate::id::{BrandId, RecipientId};
 use crate::opt_out::rows::flights_in_words;
 use crate::web::{Caller, FieldError, Json, List, Paging, Path, Problem, Query, Role, check};
-use crate::{brand, fence};
+use crate::{brand, fence, policy};
 
 /// The calls about people.
 pub fn router() -> OpenApiRouter<App> {
@@ -66,6 +66,7 @@ async fn upsert(
     let mut said = body.said(address, &mut errors);
     check::done(errors)?;
     let db = &app.db;
+    must_be_own_policies(db.reads(), &caller, &body).await?;
     let txn = db.begin().await?;
     said.membership = membership(&*txn, &caller, &body).await?;
     said.customer_of = customer_of(&*txn, &caller, &body).await?;
@@ -176,6 +177,7 @@ async fn change(
     let mut said = body.said(address, &mut errors);
     check::done(errors)?;
 
+    must_be_own_policies(db.reads(), &caller, &body).await?;
     let txn = db.begin().await?;
     said.membership = membership(&*txn, &caller, &body).await?;
     said.customer_of = customer_of(&*txn, &caller, &body).await?;
@@ -195,6 +197,26 @@ async fn change(
     let Some(rest) = rest else { return Ok(Json(Patched { person, settled: None, in_flight: None })) };
     let in_flight = flights_in_words(on, rest.deliveries()).await?;
     Ok(Json(Patched { person, settled: Some(rest.settled()), in_flight: Some(in_flight) }))
+}
+
+/// What a key may say of people that is bound to a brand.
+async fn bound(on: &impl ConnectionTrait, caller: &Caller) -> Result<Option<rows::Bound>, DbErr> {
+    let Some(brand) = caller.brand else { return Ok(None) };
+    let policies = policy::rows::of_brand(on, brand).await?.into_iter().map(|policy| policy.slug).collect();
+    Ok(Some(rows::Bound { brand, policies }))
+}
+
+/// 422 where a key bound to a brand says what people accepted of another's.
+async fn must_be_own_policies(
+    on: &impl ConnectionTrait,
+    caller: &Caller,
+    body: &Body,
+) -> Result<(), Problem> {
+    let Some(accepted) = body.policies.as_ref() else { return Ok(()) };
+    let Some(bound) = bound(on, caller).await? else { return Ok(()) };
+    bound.strange(accepted.keys()).map_or(Ok(()), |slug| {
+        Err(Problem::field("/policies", format!("names {slug:?}, which is no policy of the key's own brand")))
+    })
 }
 
 /// 403 that names the field, when the key may not say such things of people.

@@ -5,9 +5,10 @@
 //! address or any other value of the file.
 //!
 //! CSV has a header: `email,name,external_id,locale,tags` in any order, of which only `email` must be there; `tags` are
-//! parted by `;`. Any other column goes to [`Record::extra`]. An empty field says nothing, but in a campaign's data it
-//! is the empty text. NDJSON has the same names, `tags` as an array and the rest under `attributes` or `data`. A byte
-//! order mark and empty lines are stepped over.
+//! parted by `;`. An import knows `brands`, such as `acme;beta`, and `policies`, such as `privacy=3;terms=1`, besides. Any
+//! other column goes to [`Record::extra`]. An empty field says nothing, but in a campaign's data it is the empty text.
+//! NDJSON has the same names, `tags` and `brands` as arrays, `policies` as an object and the rest under `attributes` or
+//! `data`. A byte order mark and empty lines are stepped over.
 
 mod csv;
 mod record;
@@ -93,6 +94,10 @@ pub struct Record {
     pub locale: Option<String>,
     /// Tags, each once.
     pub tags: Option<Vec<String>>,
+    /// Slugs of the brands that the person belongs to, and no others, each once; of an import alone.
+    pub brands: Option<Vec<String>>,
+    /// Which version of which policy was accepted, by its slug; of an import alone.
+    pub policies: Map<String, Value>,
     /// Attributes of an import, data of a campaign's recipients.
     pub extra: Map<String, Value>,
 }

@@ -20,20 +20,25 @@ enum Column {
     ExternalId,
     Locale,
     Tags,
+    Brands,
+    Policies,
     Extra(String),
 }
 
 impl Column {
-    fn known(title: &str) -> Option<Self> {
-        [
+    fn known(title: &str, extra: Extra) -> Option<Self> {
+        let known = [
             ("email", Self::Email),
             ("name", Self::Name),
             ("external_id", Self::ExternalId),
             ("locale", Self::Locale),
             ("tags", Self::Tags),
-        ]
-        .into_iter()
-        .find_map(|(known, column)| title.eq_ignore_ascii_case(known).then_some(column))
+            ("brands", Self::Brands),
+            ("policies", Self::Policies),
+        ];
+        let found = known.into_iter().find(|(known, _)| title.eq_ignore_ascii_case(known));
+        let of_import = |column: &Self| matches!(column, Self::Brands | Self::Policies);
+        found.map(|(_, column)| column).filter(|column| extra == Extra::Attributes || !of_import(column))
     }
 
     fn title(&self) -> &str {
@@ -43,6 +48,8 @@ impl Column {
             Self::ExternalId => "external_id",
             Self::Locale => "locale",
             Self::Tags => "tags",
+            Self::Brands => "brands",
+            Self::Policies => "policies",
             Self::Extra(key) => key,
         }
     }
@@ -61,7 +68,7 @@ impl Columns {
             let title = std::str::from_utf8(field)
                 .map_err(|_| format!("the title of column {n} is not UTF-8; save the file as UTF-8"))?
                 .trim();
-            let column = match Column::known(title) {
+            let column = match Column::known(title, extra) {
                 Some(column) => column,
                 None => {
                     check::attribute_key(title)
@@ -112,14 +119,14 @@ impl Columns {
                 Column::Name => raw.name = said(),
                 Column::ExternalId => raw.external_id = said(),
                 Column::Locale => raw.locale = said(),
-                Column::Tags => {
-                    raw.tags = said().map(|tags| {
-                        tags.split(';')
-                            .map(str::trim)
-                            .filter(|tag| !tag.is_empty())
-                            .map(str::to_owned)
-                            .collect()
-                    });
+                Column::Tags => raw.tags = said().map(|tags| parted(&tags)),
+                Column::Brands => raw.brands = said().map(|named| brands(&named)).transpose()?,
+                Column::Policies => {
+                    for accepted in parted(&said().unwrap_or_default()) {
+                        let (policy, version) = accepted.split_once('=').ok_or_else(no_version)?;
+                        let version: u32 = version.trim().parse().map_err(|_| no_version())?;
+                        raw.policies.insert(policy.trim().to_owned(), Value::from(version));
+                    }
                 }
                 Column::Extra(key) => {
                     if self.extra == Extra::Data || !text.is_empty() {
@@ -130,6 +137,24 @@ impl Columns {
         }
         raw.check(self.extra)
     }
+}
+
+/// What stands between the semicolons.
+fn parted(text: &str) -> Vec<String> {
+    text.split(';').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+}
+
+/// The brands of a cell. One of nothing but semicolons would take the person out of every brand, which nobody means by it.
+fn brands(text: &str) -> Result<Vec<String>, String> {
+    let named = parted(text);
+    if named.is_empty() {
+        return Err("`brands` names no brand; leave it empty for the brands to stay as they are".to_owned());
+    }
+    Ok(named)
+}
+
+fn no_version() -> String {
+    "`policies` must name policies with the version that was accepted, such as privacy=3;terms=1".to_owned()
 }
 
 /// Makes a person of a line of NDJSON.
@@ -146,15 +171,22 @@ pub(super) fn from_json(line: &[u8], extra: Extra) -> Result<Record, String> {
             "name" => raw.name = text_of("name", value)?.filter(|text| !text.is_empty()),
             "external_id" => raw.external_id = text_of("external_id", value)?.filter(|text| !text.is_empty()),
             "locale" => raw.locale = text_of("locale", value)?.filter(|text| !text.is_empty()),
-            "tags" => raw.tags = texts_of(value)?,
+            "tags" => raw.tags = texts_of("tags", value)?,
+            "brands" if extra == Extra::Attributes => raw.brands = texts_of("brands", value)?,
+            "policies" if extra == Extra::Attributes => match value {
+                Value::Null => {}
+                Value::Object(named) => raw.policies = named,
+                _ => return Err("`policies` must be an object".to_owned()),
+            },
             key if key == extra.field() => match value {
                 Value::Null => {}
                 Value::Object(named) => raw.extra = named,
                 _ => return Err(format!("`{key}` must be an object")),
             },
             key => {
+                let more = if extra == Extra::Attributes { "brands, policies, " } else { "" };
                 return Err(format!(
-                    "has the unknown field {}; use email, name, external_id, locale, tags, {}",
+                    "has the unknown field {}; use email, name, external_id, locale, tags, {more}{}",
                     check::shown(key),
                     extra.field()
                 ));
@@ -172,8 +204,8 @@ fn text_of(field: &str, value: Value) -> Result<Option<String>, String> {
     }
 }
 
-fn texts_of(value: Value) -> Result<Option<Vec<String>>, String> {
-    let wrong = || "`tags` must be an array of strings".to_owned();
+fn texts_of(field: &str, value: Value) -> Result<Option<Vec<String>>, String> {
+    let wrong = || format!("`{field}` must be an array of strings");
     match value {
         Value::Null => Ok(None),
         Value::Array(items) => items
@@ -196,6 +228,8 @@ struct Raw {
     external_id: Option<String>,
     locale: Option<String>,
     tags: Option<Vec<String>>,
+    brands: Option<Vec<String>>,
+    policies: Map<String, Value>,
     extra: Map<String, Value>,
 }
 
@@ -217,6 +251,11 @@ impl Raw {
         if let Some(tags) = &tags {
             check::tags(tags).map_err(|reason| named("tags", reason))?;
         }
+        let brands = self.brands.map(check::each_once);
+        if brands.as_ref().is_some_and(|brands| brands.len() > check::MAX_BRANDS) {
+            return Err(named("brands", format!("names more than {} brands", check::MAX_BRANDS)));
+        }
+        check::policies(&self.policies).map_err(|reason| named("policies", reason))?;
         check::attributes(&self.extra).map_err(|reason| named(extra.field(), reason))?;
         Ok(Record {
             email,
@@ -224,6 +263,8 @@ impl Raw {
             external_id: self.external_id,
             locale: self.locale,
             tags,
+            brands,
+            policies: self.policies,
             extra: self.extra,
         })
     }

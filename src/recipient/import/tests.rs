@@ -246,10 +246,16 @@ fn objects_are_read_line_by_line() {
                 (5, "is not a JSON object"),
                 (6, "has no email"),
                 (7, "`email` must be a string"),
-                (8, "has the unknown field `e_mail`; use email, name, external_id, locale, tags, attributes"),
+                (
+                    8,
+                    "has the unknown field `e_mail`; use email, name, external_id, locale, tags, brands, policies, attributes"
+                ),
                 (9, "`tags` must be an array of strings"),
                 (10, "`attributes` the value of `a`: holds a control character"),
-                (11, "has the unknown field `data`; use email, name, external_id, locale, tags, attributes"),
+                (
+                    11,
+                    "has the unknown field `data`; use email, name, external_id, locale, tags, brands, policies, attributes"
+                ),
                 (12, "zoe@example.org"),
             ]
         );
@@ -310,4 +316,15 @@ proptest! {
             prop_assert_eq!(&line.record.as_ref().unwrap().extra["note"], name);
         }
     }
+}
+
+#[test]
+fn a_cell_of_nothing_but_semicolons_takes_nobody_out_of_their_brands() {
+    let lines = csv("email,brands\na@x.org,;\nb@x.org, ; ; \nc@x.org,\nd@x.org,;acme; \n");
+    for line in &lines[..2] {
+        let reason = line.record.as_ref().unwrap_err();
+        assert!(reason.starts_with("`brands` names no brand"), "{reason}");
+    }
+    let brands = |n: usize| lines[n].record.as_ref().unwrap().brands.clone();
+    assert_eq!((brands(2), brands(3)), (None, Some(vec!["acme".to_owned()])));
 }

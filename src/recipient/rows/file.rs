@@ -1,6 +1,6 @@
 //! Storing a whole file of people.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use sea_orm::{DbBackend, DbErr};
 use serde::Serialize;
@@ -9,6 +9,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{Line, upsert_lines};
 use crate::address::{AddressHash, AddressKey};
+use crate::brand;
 use crate::db::Db;
 use crate::id::BrandId;
 use crate::recipient::change::{Membership, Outcome, Upsert, Upserted};
@@ -16,6 +17,25 @@ use crate::recipient::import::{self, Extra, Format, ImportError, Lines, Record, 
 
 /// How many addresses of a file are remembered: 64 MB at most.
 const MAX_SEEN: usize = 3_600_000;
+
+/// Brands read at once.
+const PIECE: u64 = 1_000;
+
+/// What a key may say of people that is bound to one brand.
+#[derive(Clone, Debug)]
+pub struct Bound {
+    /// The brand.
+    pub brand: BrandId,
+    /// The slugs of its policies: which others people accepted is not for this key to say.
+    pub policies: BTreeSet<String>,
+}
+
+impl Bound {
+    /// The first of these policies that is none of the brand's.
+    pub fn strange<'p>(&self, accepted: impl IntoIterator<Item = &'p String>) -> Option<&'p String> {
+        accepted.into_iter().find(|slug| !self.policies.contains(*slug))
+    }
+}
 
 /// What became of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -46,8 +66,9 @@ pub enum ImportFailure {
     Db(#[from] DbErr),
 }
 
-/// Stores every line of a file, in bounded memory and one transaction a chunk. `brand` is that of a key bound to one:
-/// somebody new belongs to it alone, somebody known joins it; without it somebody new belongs to every brand.
+/// Stores every line of a file, in bounded memory and one transaction a chunk. With a key that is `bound` to a
+/// brand somebody new belongs to it alone, somebody known joins it, and a line that names other brands or their policies is
+/// refused; with another one somebody new of whom nothing else is said belongs to every brand.
 /// `progress` is told after each chunk what became of the file so far.
 ///
 /// Of several records with one address the first counts and the others are `duplicates`. So that memory stays bounded
@@ -61,18 +82,23 @@ pub async fn import_all(
     key: &AddressKey,
     source: impl AsyncRead + Unpin,
     format: Format,
-    brand: Option<BrandId>,
+    bound: Option<Bound>,
     mut progress: impl FnMut(&ImportReport),
 ) -> Result<ImportReport, ImportFailure> {
     let most = most_lines(db);
     let mut lines = Lines::open(source, format, Extra::Attributes).await?;
     let mut seen = Seen::default();
+    let brands = Brands::read(db, bound).await?;
     let mut report = ImportReport::default();
     let mut storing: Option<AbortOnDropHandle<Result<Stored, DbErr>>> = None;
     loop {
         // The next lines are read, checked and hashed here while a task of its own and the database store those before.
         let read = lines.next(most).await;
-        let chunk = read.map(|lines| (!lines.is_empty()).then(|| Chunk::new(lines, key, brand, &mut seen)));
+        let chunk = match read {
+            Ok(lines) if lines.is_empty() => Ok(None),
+            Ok(lines) => Ok(Some(Chunk::new(lines, key, &brands, &mut seen))),
+            Err(error) => Err(error),
+        };
         if let Some(stored) = storing.take() {
             let stored = stored.await.map_err(|error| DbErr::Custom(format!("a task ended: {error}")))??;
             report.count(stored);
@@ -123,6 +149,43 @@ impl Seen {
     }
 }
 
+/// The brands that lines may name, as they are when the file begins, and what a key may say.
+struct Brands {
+    bound: Option<Bound>,
+    all: HashMap<String, BrandId>,
+}
+
+impl Brands {
+    async fn read(db: &Db, bound: Option<Bound>) -> Result<Self, DbErr> {
+        let mut all = HashMap::new();
+        let mut after: Option<String> = None;
+        loop {
+            let piece = brand::rows::list(db.reads(), None, after.as_deref(), PIECE).await?;
+            after = piece.last().map(|brand| brand.slug.clone());
+            all.extend(piece.into_iter().map(|brand| (brand.slug, brand.id)));
+            if after.is_none() {
+                return Ok(Self { bound, all });
+            }
+        }
+    }
+
+    /// Which brands a line says that its person belongs to.
+    fn of(&self, named: Option<&[String]>) -> Result<Membership, String> {
+        let own = self.bound.as_ref().map(|bound| bound.brand);
+        let Some(named) = named else { return Ok(own.map_or(Membership::Unsaid, Membership::Join)) };
+        let ids: Option<Vec<BrandId>> = named.iter().map(|slug| self.all.get(slug).copied()).collect();
+        match (own, ids) {
+            (None, Some(ids)) => Ok(Membership::Only(ids)),
+            (None, None) => Err("`brands` names a brand that there is not; PUT it first".to_owned()),
+            (Some(own), Some(ids)) if ids == [own] => Ok(Membership::Join(own)),
+            (Some(_), _) => {
+                Err("`brands` must name the key's own brand; this key cannot take people out of it"
+                    .to_owned())
+            }
+        }
+    }
+}
+
 /// What some lines of a file say, ready to be stored.
 #[derive(Default)]
 struct Chunk {
@@ -135,11 +198,11 @@ struct Chunk {
 }
 
 impl Chunk {
-    fn new(read: Vec<import::Line>, key: &AddressKey, brand: Option<BrandId>, seen: &mut Seen) -> Self {
+    fn new(read: Vec<import::Line>, key: &AddressKey, brands: &Brands, seen: &mut Seen) -> Self {
         let mut chunk = Self::default();
         for import::Line { number, record } in read {
             chunk.received += 1;
-            match record.map(|record| Line::new(as_upsert(record, brand), key)) {
+            match record.and_then(|record| as_upsert(record, brands)).map(|said| Line::new(said, key)) {
                 Err(reason) => chunk.rejected.push((number, reason)),
                 Ok(line) if !seen.is_new(line.hash()) => chunk.duplicates += 1,
                 Ok(line) => {
@@ -158,16 +221,23 @@ struct Stored {
     answers: Vec<Upserted>,
 }
 
-fn as_upsert(record: Record, brand: Option<BrandId>) -> Upsert {
-    let Record { email, name, external_id, locale, tags, extra } = record;
+/// What a line says, or why it cannot be used.
+fn as_upsert(record: Record, of: &Brands) -> Result<Upsert, String> {
+    let Record { email, name, external_id, locale, tags, brands, policies, extra } = record;
     let mut said = Upsert::new(email);
     said.name = name.map(Some);
     said.external_id = external_id.map(Some);
     said.locale = locale.map(Some);
     said.tags = tags;
     said.attributes = extra;
-    said.membership = brand.map_or(Membership::Unsaid, Membership::Join);
-    said
+    if let Some(bound) = &of.bound
+        && let Some(strange) = bound.strange(policies.keys())
+    {
+        return Err(format!("`policies` names {strange:?}, which is no policy of the key's own brand"));
+    }
+    said.policies = policies;
+    said.membership = of.of(brands.as_deref())?;
+    Ok(said)
 }
 
 async fn store(db: Db, chunk: Chunk) -> Result<Stored, DbErr> {

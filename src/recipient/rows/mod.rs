@@ -21,7 +21,7 @@ use crate::id::{BrandId, RecipientId};
 
 pub use accounts::{Accounts, Span, Told, before_any_change, count_accounts, end_of_changes, settled_until};
 pub use audience::{Selection, end_of_step, meant};
-pub use file::{ImportFailure, ImportReport, import_all};
+pub use file::{Bound, ImportFailure, ImportReport, import_all};
 pub use upsert::{Line, Newcomer, ensure_lines, ensure_stranger, upsert, upsert_lines};
 
 /// A person as stored.

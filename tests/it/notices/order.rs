@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
+use futures_util::future::join_all;
+use sea_orm::sea_query::LockType;
+use sea_orm::{ConnectionTrait as _, DbBackend, EntityTrait as _, QuerySelect as _, Statement};
 use serde_json::{Value, json};
 use tidings::app::App;
 use tidings::notice::rows as notices;
@@ -96,7 +98,8 @@ on_both! {
         let at = tidings.in_days(60).parse().unwrap();
         let putting_off = app.db.begin().await.unwrap();
         let more_time = notices::Reasons { own: "More time.".into(), others: std::collections::BTreeMap::new() };
-        notices::postpone(&putting_off, app, notice.parse().unwrap(), at, more_time, "test").await.unwrap();
+        let by = notices::By { actor: "test", asked_by: None };
+        notices::postpone(&putting_off, app, notice.parse().unwrap(), at, more_time, by).await.unwrap();
         let (api, path) = ((*tidings).clone(), format!("{VERSIONS}/3/publish"));
         let asked = tokio::spawn(async move { api.post_empty(&path).await });
         under_way(app, &asked).await;
@@ -104,6 +107,46 @@ on_both! {
         let reason = asked.await.unwrap().refuses("/effective_at");
         assert!(reason.contains("the version before"), "{reason}");
         assert_eq!(tidings.get(&format!("{VERSIONS}/3")).await.ok()["state"], "draft");
+        tidings.stop().await;
+    }
+
+    async fn settings_of_a_policy_are_written_while_its_notice_is_corrected(database: Database) {
+        let (tidings, notice) = scene(database).await;
+        let app = tidings.app();
+        let policy = policies::find(app.db.reads(), "privacy").await.unwrap().unwrap();
+        let correcting = app.db.begin().await.unwrap();
+        let held = policies::policy::Entity::find_by_id(policy.id).lock(LockType::Update);
+        assert!(held.one(&*correcting).await.unwrap().is_some());
+        let api = (*tidings).clone();
+        let settings = json!({ "brand": "acme", "title": "Privacy", "reminder_months": 12 });
+        let asked = tokio::spawn(async move { api.put("/policies/privacy", settings).await });
+        under_way(app, &asked).await;
+        let said = [("en".to_owned(), "What we keep is your name.".to_owned())].into();
+        let why = notices::Reasons { own: "It was not clear.".into(), others: std::collections::BTreeMap::new() };
+        let by = notices::By { actor: "test", asked_by: None };
+        notices::correct(&correcting, app, notice.parse().unwrap(), said, why, by).await.unwrap();
+        correcting.commit().await.unwrap();
+        assert_eq!(asked.await.unwrap().is(200).json()["title"], "Privacy");
+        let rounds = tidings.get(&format!("/notices/{notice}")).await.ok()["rounds"].clone();
+        assert_eq!(rounds[1]["kind"], "correction", "{rounds}");
+        tidings.stop().await;
+    }
+
+    async fn settings_and_corrections_that_come_at_once_are_all_taken(database: Database) {
+        let (tidings, notice) = scene(database).await;
+        let path = format!("/notices/{notice}/correct");
+        let puts = (0..6).map(|n| {
+            let title = format!("Privacy {n}");
+            tidings.put("/policies/privacy", json!({ "brand": "acme", "title": title, "reminder_months": 12 }))
+        });
+        let corrections = (0..3).map(|n| {
+            let body = json!({ "summary": format!("In other words {n}."), "reason": "It was not clear." });
+            tidings.post(&path, body)
+        });
+        let (puts, corrections) = futures_util::join!(join_all(puts), join_all(corrections));
+        for answer in puts.iter().chain(&corrections) {
+            answer.is(200);
+        }
         tidings.stop().await;
     }
 
@@ -149,7 +192,7 @@ on_both! {
             ("withdraw", json!({ "reason": "r", "tell": false })),
         ] {
             let refused = tidings.post(&format!("/notices/{id}/{what}"), body).await.problem(409);
-            assert!(refused["detail"].as_str().unwrap().contains("in_effect"), "{what}: {refused}");
+            assert!(refused["detail"].as_str().unwrap().contains("has taken effect"), "{what}: {refused}");
         }
         assert_eq!(stands().await, before);
         assert_eq!(tidings.smtp.count(), 2);

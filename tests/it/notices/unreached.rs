@@ -32,7 +32,7 @@ on_both! {
         tidings.notice_when("told nobody", id, |notice| notice["counts"]["unreachable"] == names.len() + 1).await;
         let csv = tidings.call(Method::GET, &format!("/notices/{id}/unreachable")).header("accept", "text/csv");
         let csv = Answer::of(csv).await;
-        assert!(csv.text.starts_with("recipient,email,name,external_id,reason,told_by,told_at\r\n"), "{}", csv.text);
+        assert!(csv.text.starts_with("recipient,email,name,external_id,reason,told_by,told_at,reply,attributes\r\n"), "{}", csv.text);
         assert!(csv.text.contains(",\"Ada, \"\"A.\"\" = Byron\","), "{}", csv.text);
         let mut reader = csv::Reader::from_reader(csv.text.as_bytes());
         let mut lines: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
@@ -45,6 +45,43 @@ on_both! {
         }
         let formulas = |cell: &str| cell.starts_with(['=', '+', '-', '@', '\t', '\r']);
         assert!(!lines.iter().flat_map(csv::StringRecord::iter).any(formulas), "{}", csv.text);
+        tidings.stop().await;
+    }
+
+    async fn whoever_writes_the_letters_reads_why_and_all_that_is_kept_of_the_person(database: Database) {
+        let tidings = Tidings::start(database).await;
+        tidings.ready_to_send().await;
+        for (who, status) in [("gone", "5.1.1 no such user"), ("policy", "5.7.1 =not from you"), ("plain", "no")] {
+            let email = format!("{who}@people.example.com");
+            let person = json!({ "email": email, "attributes": { "street": "1, Main \"St\"", "who": who } });
+            tidings.post("/recipients", person).await.is(201);
+            tidings.smtp.on(Stage::Rcpt, Act::reply(550, status)).to(&email);
+        }
+        tidings.recipient("bare@people.example.com").await;
+        tidings.smtp.on(Stage::Rcpt, Act::reply(550, "5.7.1 no")).to("bare@people.example.com");
+        tidings.policy(json!({})).await;
+        let notice = tidings.announce("material", json!({})).await;
+        let id = notice["id"].as_str().unwrap();
+        tidings.notice_when("told nobody", id, |notice| notice["counts"]["unreachable"] == 4).await;
+        let list = tidings.get(&format!("/notices/{id}/unreachable")).await.ok();
+        let of = |who: &str| {
+            let email = format!("{who}@people.example.com");
+            list["items"].as_array().unwrap().iter().find(|one| one["email"] == email).unwrap().clone()
+        };
+        for (who, reason, status) in [("gone", "address_dead", json!("5.1.1")), ("policy", "refused", json!("5.7.1")), ("plain", "refused", json!(null))] {
+            let one = of(who);
+            assert_eq!((&one["reason"], &one["status"]), (&json!(reason), &status), "{one}");
+            assert_eq!(one["attributes"], json!({ "street": "1, Main \"St\"", "who": who }), "{one}");
+        }
+        let csv = tidings.call(Method::GET, &format!("/notices/{id}/unreachable")).header("accept", "text/csv");
+        let csv = Answer::of(csv).await;
+        let mut reader = csv::Reader::from_reader(csv.text.as_bytes());
+        let lines: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+        let line = |who: &str| lines.iter().find(|line| line[1].starts_with(who)).unwrap();
+        assert_eq!((&line("gone")[4], &line("policy")[4], &line("bare")[8]), ("address_dead", "refused", ""), "{}", csv.text);
+        assert!(line("gone")[7].contains("no such user") && line("policy")[7].contains("not from you"), "{}", csv.text);
+        let attributes: serde_json::Value = serde_json::from_str(&line("gone")[8]).unwrap();
+        assert_eq!(attributes, of("gone")["attributes"]);
         tidings.stop().await;
     }
 

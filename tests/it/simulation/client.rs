@@ -147,7 +147,7 @@ impl Sim<'_> {
             let delivery = self.some_delivery();
             self.tell(format!("person {person} undoes what {delivery} said"));
             self.lift(person, &REFUSABLE, |kind| kind == Kind::OptOut { by_link: true });
-            fence::undo(&self.world.app, &hash, delivery, &[], "recipient").await.unwrap();
+            fence::undo(&self.world.app, &hash, delivery, &[], Channel::Page, "recipient").await.unwrap();
             return;
         }
         let (scope, classes) = self.scope();

@@ -6,19 +6,15 @@ use url::Url;
 use crate::address::mask;
 use crate::app::App;
 use crate::brand::{self, Brand, Topic};
-use crate::clock::Timestamp;
+use crate::clock::{Local, Timestamp};
 use crate::decision::{Reason, Standing};
-use crate::id::NoticeId;
 use crate::language::Choice;
 use crate::link::Link;
-use crate::notice::evidence::hex;
-use crate::notice::question::{Asked, Closed, Question};
-use crate::notice::rows::{self, approvals, site};
+use crate::notice::question::{self, Asked, Closed, Question, newer};
+use crate::notice::rows::{self, Notice, approvals, site};
 use crate::notice::{Decision, text};
-use crate::opt_out::rows::explain;
-use crate::opt_out::words::Because;
+use crate::policy::State;
 use crate::policy::rows::{Policy, Text, Version};
-use crate::policy::{Approval, State};
 use crate::recipient;
 use crate::web::page::Look;
 
@@ -31,7 +27,9 @@ pub(super) struct Subject {
     pub(super) text: Text,
     /// What people are told of it now.
     pub(super) summary: String,
-    pub(super) notice: NoticeId,
+    pub(super) notice: Notice,
+    /// The earlier version without whose approval this one holds for nobody who had to give it.
+    pub(super) needs: Option<i64>,
     /// The version before it.
     pub(super) before: Option<Version>,
     /// What that one says and what this one says, in one language as far as they have one in common.
@@ -78,9 +76,6 @@ impl Subject {
         let version = versions.iter().find(is_it).cloned().ok_or_else(|| missing("version"))?;
         let published = |other: &&Version| other.state == State::Published;
         let before = versions.iter().filter(published).rfind(|other| other.number < version.number).cloned();
-        let told_later = |other: &&Version| other.number > version.number && other.change.makes_a_notice();
-        let newer: Vec<&Version> = versions.iter().filter(published).filter(told_later).collect();
-        let asks = |newer: &&&Version| newer.approval == Approval::Required;
         let (text, summary) = text_and_summary(on, &version, &policy.language, &language).await?;
         let text = text.ok_or_else(|| missing("text"))?;
         let compared = match &before {
@@ -96,14 +91,8 @@ impl Subject {
         };
         let person = recipient::rows::by_id(on, link.recipient).await?;
         let gone = person.as_ref().is_none_or(|person| person.standing == Standing::Erased);
-        let asked = Asked {
-            question: Question::of(&version),
-            needs_approval: version.approval == Approval::Required,
-            state: notice.state,
-            effective_at: notice.effective_at,
-            newer: newer.iter().find(asks).or(newer.last()).map(|newer| newer.approval),
-            gone,
-        };
+        let newer = newer(&versions, &version).0.cloned();
+        let asked = Asked::of(&notice, &version, &versions, gone);
         let now = app.db.read_clock(on).await?;
         let answer = approvals::standing(on, version.id, link.recipient).await?;
         let locale = person.as_ref().and_then(|person| person.locale.as_deref());
@@ -116,14 +105,15 @@ impl Subject {
             closed: asked.closed(now),
             answer: answer.map(|answer| (answer.decision, answer.decided_at)),
             summary: summary.unwrap_or_else(|| text.summary.clone()),
-            notice: notice.id,
+            needs: crate::policy::rows::owed_before(on, &version).await?,
+            notice,
             brand,
             policy,
             version,
             text,
             before,
             compared,
-            newer: newer.last().map(|newer| Version::clone(newer)),
+            newer,
             use_topic,
             refused: Vec::new(),
             asked,
@@ -137,17 +127,7 @@ impl Subject {
     /// a link of this notice.
     pub(super) async fn look_what_is_refused(&mut self, app: &App, link: &Link) -> Result<(), DbErr> {
         let Some(topic) = self.allowed() else { return Ok(()) };
-        let explained = explain(app.db.reads(), &link.address_hash, topic).await?;
-        let said = |because: Because| match because {
-            Because::Reason(
-                reason @ (Reason::OptedOutOfAll
-                | Reason::OptedOutOfBrand
-                | Reason::OptedOutOfTopic
-                | Reason::Complaint),
-            ) => Some(reason),
-            Because::Reason(_) | Because::Ground(_) => None,
-        };
-        self.refused = explained.because.into_iter().filter_map(said).collect();
+        self.refused = rows::still_refused(app.db.reads(), &link.address_hash, topic).await?;
         Ok(())
     }
 
@@ -157,9 +137,20 @@ impl Subject {
         self.use_topic.as_ref().filter(|_| allows && self.asked.question == Question::Use)
     }
 
+    /// From when the change holds, by the clock by which that was named.
+    pub(super) fn effective(&self) -> Local {
+        self.version.there(self.asked.effective_at)
+    }
+
+    /// By what it is known again which words the page shows.
+    pub(super) fn shown(&self) -> String {
+        let text = &self.text;
+        question::shown(self.version.id, &text.language, &text.sha256, &self.summary)
+    }
+
     /// SHA-256 of the text, hexadecimal.
     pub(super) fn sha256(&self) -> String {
-        hex(&self.text.sha256)
+        hex::encode(&self.text.sha256)
     }
 
     /// The path of the policy's page, or of one below it, in the language of the message.

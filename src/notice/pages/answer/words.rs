@@ -6,14 +6,15 @@ use super::subject::Subject;
 use crate::decision::Reason;
 use crate::notice::Decision;
 use crate::notice::question::{Closed, Question};
+use crate::policy::rows::Version;
 
-/// What the template sees. `saved`: an answer was just taken; `unclear`: what was posted named none; `flights`: how many
-/// messages of a use that was refused may still arrive.
-pub(super) fn data(subject: &Subject, saved: bool, unclear: bool, flights: usize) -> Value {
+/// What the template sees. `saved`: an answer was just taken; `alert`: the key of why none was; `flights`: how many messages
+/// of a use that was refused may still arrive.
+pub(super) fn data(subject: &Subject, saved: bool, alert: Option<&str>, flights: usize) -> Value {
     let locale = subject.choice.locale;
     let asked = &subject.asked;
     let passed = asked.effective_at <= subject.now;
-    let date = locale.day(asked.effective_at);
+    let date = locale.day(subject.effective());
     let (heading, lead) = match (subject.closed, saved) {
         (None, true) => (saved_heading(subject), when(passed)),
         (None, false) if asked.question == Question::Use => ("approve.ask.use", when(passed)),
@@ -24,7 +25,7 @@ pub(super) fn data(subject: &Subject, saved: bool, unclear: bool, flights: usize
         (Some(Closed::InEffect), _) => ("approve.in_effect", "approve.in_effect.text"),
         (Some(Closed::Gone), _) => ("approve.gone", "approve.gone.text"),
     };
-    let newer_from = subject.newer.as_ref().and_then(|newer| newer.effective_at);
+    let newer_from = subject.newer.as_ref().and_then(Version::holds_from_there);
     let lead_date = match (subject.closed, newer_from) {
         (Some(Closed::Superseded), Some(at)) => locale.day(at),
         _ => date.clone(),
@@ -43,11 +44,13 @@ pub(super) fn data(subject: &Subject, saved: bool, unclear: bool, flights: usize
         "lead": lead,
         "lead_date": lead_date,
         "saved": saved && open,
-        "unclear": unclear,
+        "alert": alert,
+        "shown": subject.shown(),
         "standing": standing(subject),
         "refused": refused(subject),
         "approval": approval,
         "nothing": subject.closed == Some(Closed::NotAsked),
+        "needs": subject.needs.filter(|_| tells(subject)).map(|number| number.to_string()),
         "summary": if tells(subject) { summary } else { Vec::new() },
         "language": subject.text.language,
         "buttons": buttons,
@@ -86,7 +89,7 @@ fn standing(subject: &Subject) -> Option<Value> {
         None if subject.closed.is_some() => "approve.none",
         None => "approve.open",
     };
-    let date = subject.answer.map(|(_, at)| locale.day(at)).unwrap_or_default();
+    let date = subject.answer.map(|(_, at)| locale.day(subject.version.happened(at))).unwrap_or_default();
     Some(json!({ "text": text, "date": date }))
 }
 

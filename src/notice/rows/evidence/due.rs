@@ -14,8 +14,8 @@ use crate::db::{Db, Write};
 use crate::delivery::State;
 use crate::delivery::rows::{AttemptView, DeliveryView, these};
 use crate::id::{ContentId, DeliveryId, MailingId};
+use crate::notice::evidence::Kind;
 use crate::notice::evidence::body::{Attempt, Bounce, Delivery};
-use crate::notice::evidence::{Kind, hex};
 use crate::notice::rows::{Round, find, texts};
 use crate::{policy, recipient};
 
@@ -124,7 +124,7 @@ impl<'a> Telling<'a> {
                 .iter()
                 .flat_map(|text| text.contents().map(|content| (content, text.language.clone())))
                 .collect(),
-            hashes: written.into_iter().map(|text| (text.language, hex(&text.sha256))).collect(),
+            hashes: written.into_iter().map(|text| (text.language, hex::encode(&text.sha256))).collect(),
         })
     }
 
@@ -142,7 +142,7 @@ impl<'a> Telling<'a> {
             state: one.state,
             reason: one.reason.map(|reason| nameless(&reason, own)),
             message_id: one.message_id,
-            message_sha256: one.message_sha256.as_deref().map(hex),
+            message_sha256: one.message_sha256.as_deref().map(hex::encode),
             queued_at: one.created_at,
             settled_at: one.settled_at,
             attempts: one.attempts.into_iter().map(|attempt| of_attempt(attempt, own)).collect(),

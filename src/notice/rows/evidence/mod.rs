@@ -2,12 +2,14 @@
 //!
 //! Whoever appends holds the notice's head locked until the transaction ends, and before it a share of the notice's own
 //! lock, which whoever changes the notice holds alone: append last in a transaction, after every other lock, and commit
-//! soon. An append that does not follow the head fails, and nothing mends a chain. Each seals the head that it leaves.
+//! soon. An append that does not follow the head fails, and nothing mends a chain. Each seals the head that it leaves, where
+//! the one that it found was sealed ([`seal`]).
 
 mod agree;
 mod due;
 mod look;
 mod published;
+mod seal;
 
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, FromQueryResult, Statement, Value};
 use serde::Serialize;
@@ -22,7 +24,8 @@ pub use agree::{Untold, notices, untold};
 pub(super) use due::is_due;
 pub use due::{RECORDED_AT_ONCE, due, record_deliveries};
 pub use look::{Read, Reading, Unfit, by_person, examine, verify};
-pub use published::published;
+pub use published::{made_from, published};
+pub use seal::{Seal, all_sealed, not_sealed_yet, read_through, seal, seal_now};
 
 /// What is to be appended.
 #[derive(Clone, Debug)]
@@ -70,7 +73,8 @@ pub async fn append_many(txn: &Write, db: &Db, notice: NoticeId, new: Vec<NewEnt
         return Ok(());
     }
     share(txn, db, notice).await?;
-    let (mut head, at) = locked_head(txn, db, notice).await?;
+    let (mut head, found, at) = locked_head(txn, db, notice).await?;
+    let sealed = head.seq == 0 || seal::is_seal_of(db, notice, &head, found.as_deref());
     let mut list = List::new([
         ("seq", Column::Int),
         ("kind", Column::Text),
@@ -99,7 +103,10 @@ pub async fn append_many(txn: &Write, db: &Db, notice: NoticeId, new: Vec<NewEnt
          SELECT $1, l.seq, $2, l.kind, l.person, l.body, l.previous, l.hash FROM {relation} WHERE TRUE ORDER BY l.seq"
     );
     txn.execute_raw(Statement::from_sql_and_values(db.backend(), sql, values)).await?;
-    let seal = db.sealing_key().and_then(|key| head.seal(notice, key));
+    let seal = match sealed {
+        true => db.sealing_key().and_then(|key| head.seal(notice, key)),
+        false => found,
+    };
     let sql = "UPDATE evidence_heads SET seq = $2, hash = $3, seal = $4 WHERE notice_id = $1";
     let values: [Value; 4] = [notice.0.into(), head.seq.into(), head.hash.into(), seal.into()];
     txn.execute_raw(Statement::from_sql_and_values(db.backend(), sql, values)).await?;
@@ -120,15 +127,21 @@ async fn share(txn: &Write, db: &Db, notice: NoticeId) -> Result<(), DbErr> {
 struct Locked {
     seq: i64,
     hash: Vec<u8>,
+    seal: Option<Vec<u8>>,
     now: i64,
 }
 
-/// The head of a chain, made where there is none, locked until the transaction ends; and what time it is then.
-async fn locked_head(txn: &Write, db: &Db, notice: NoticeId) -> Result<(Head, Timestamp), DbErr> {
+/// The head of a chain, made where there is none, locked until the transaction ends; its seal, and what time it is then.
+async fn locked_head(
+    txn: &Write,
+    db: &Db,
+    notice: NoticeId,
+) -> Result<(Head, Option<Vec<u8>>, Timestamp), DbErr> {
     let lock = if db.backend() == DbBackend::Postgres { " FOR UPDATE" } else { "" };
     let now = db.clock().moment_sql(db.backend());
     let look = async || {
-        let sql = format!("SELECT seq, hash, {now} AS now FROM evidence_heads WHERE notice_id = $1{lock}");
+        let sql =
+            format!("SELECT seq, hash, seal, {now} AS now FROM evidence_heads WHERE notice_id = $1{lock}");
         let statement = Statement::from_sql_and_values(db.backend(), sql, [notice.0.into()]);
         Locked::find_by_statement(statement).one(&**txn).await
     };
@@ -142,7 +155,8 @@ async fn locked_head(txn: &Write, db: &Db, notice: NoticeId) -> Result<(Head, Ti
             look().await?.ok_or_else(|| DbErr::RecordNotFound("the head of the evidence".into()))?
         }
     };
-    Ok((Head { seq: found.seq, hash: found.hash }, Timestamp(found.now)))
+    let Locked { seq, hash, seal, now } = found;
+    Ok((Head { seq, hash }, seal, Timestamp(now)))
 }
 
 #[derive(FromQueryResult)]
@@ -193,17 +207,4 @@ pub async fn head(on: &impl ConnectionTrait, notice: NoticeId) -> Result<Option<
     let statement = Statement::from_sql_and_values(on.get_database_backend(), sql, [notice.0.into()]);
     let Some(row) = on.query_one_raw(statement).await? else { return Ok(None) };
     Ok(Some(Head { seq: row.try_get("", "seq")?, hash: row.try_get("", "hash")? }))
-}
-
-/// Whether the head of a notice's chain is as the program left it. A chain without a head is none of its business.
-///
-/// # Errors
-/// The database's own.
-pub async fn sealed(db: &Db, notice: NoticeId) -> Result<bool, DbErr> {
-    let sql = "SELECT seq, hash, seal FROM evidence_heads WHERE notice_id = $1";
-    let statement = Statement::from_sql_and_values(db.backend(), sql, [notice.0.into()]);
-    let Some(row) = db.reads().query_one_raw(statement).await? else { return Ok(true) };
-    let head = Head { seq: row.try_get("", "seq")?, hash: row.try_get("", "hash")? };
-    let seal: Option<Vec<u8>> = row.try_get("", "seal")?;
-    Ok(seal.is_some() && seal == db.sealing_key().and_then(|key| head.seal(notice, key)))
 }

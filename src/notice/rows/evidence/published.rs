@@ -1,13 +1,19 @@
-//! The first entry of a chain: what was published, by its hashes.
+//! The first entry of a chain: what was published, by its hashes. And what the messages of rounds are made from, whose hashes
+//! are in the entries of the rounds.
+
+use std::collections::BTreeMap;
 
 use sea_orm::{ConnectionTrait, DbErr};
+use sha2::{Digest, Sha256};
 
 use super::append;
 use crate::brand;
 use crate::db::{Db, Write};
+use crate::id::NoticeId;
+use crate::message;
 use crate::notice::evidence::body::{Published, Text, Version};
-use crate::notice::evidence::{Kind, hex};
-use crate::notice::rows::Notice;
+use crate::notice::evidence::{Kind, part_file, parts};
+use crate::notice::rows::{Notice, RoundText, rounds, texts};
 use crate::policy;
 use crate::policy::rows::{Policy, Version as Stored};
 
@@ -38,6 +44,7 @@ pub async fn published(
         change: version.change,
         approval: version.approval,
         effective_at: notice.effective_at,
+        effective_offset: version.effective_offset,
         complete_by: notice.complete_by,
         on_silence: Some(notice.on_silence),
         on_untold: Some(notice.on_untold),
@@ -56,7 +63,27 @@ async fn by_hash(on: &impl ConnectionTrait, version: &Stored) -> Result<Version,
         language: text.language,
         title: text.title,
         summary: text.summary,
-        sha256: hex(&text.sha256),
+        sha256: hex::encode(&text.sha256),
     };
     Ok(Version { number: version.number, texts: texts.into_iter().map(text).collect() })
+}
+
+/// What the messages of all rounds of a notice are made from, each piece once, by the name of its file in an archive.
+///
+/// # Errors
+/// The database's own.
+pub async fn made_from(
+    on: &impl ConnectionTrait,
+    notice: NoticeId,
+) -> Result<BTreeMap<String, String>, DbErr> {
+    let mut found = BTreeMap::new();
+    for round in rounds(on, notice).await? {
+        for content in texts(on, round.id).await?.iter().flat_map(RoundText::contents) {
+            let Some(frozen) = message::rows::load(on, content).await? else { continue };
+            let parts = parts(&frozen).map_err(|error| DbErr::Json(error.to_string()))?;
+            let named = |part: String| (part_file(&hex::encode(Sha256::digest(&part))), part);
+            found.extend(parts.map(named));
+        }
+    }
+    Ok(found)
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tidings::id::NoticeId;
 use tidings::notice::rows;
 
-use crate::approvals::link;
+use crate::approvals::{link, presses};
 use crate::harness::{Database, LINK_KEYS, Tidings, eventually, run_in, said};
 
 const DAY: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
@@ -45,7 +45,7 @@ fn correction() -> Value {
 }
 
 /// The bodies of the entries of this kind, in their order.
-async fn entries(tidings: &Tidings, id: &str, kind: &str) -> Vec<Value> {
+pub(super) async fn entries(tidings: &Tidings, id: &str, kind: &str) -> Vec<Value> {
     let notice: NoticeId = id.parse().unwrap();
     let entries = rows::entries(tidings.app().db.reads(), notice, i64::MIN, 1_000).await.unwrap();
     let of_kind = entries.into_iter().filter(|entry| entry.kind == kind);
@@ -53,7 +53,7 @@ async fn entries(tidings: &Tidings, id: &str, kind: &str) -> Vec<Value> {
 }
 
 /// The file of this name in the notice's archive, which verifies.
-fn exported(tidings: &Tidings, id: &str, name: &str) -> String {
+pub(super) fn exported(tidings: &Tidings, id: &str, name: &str) -> String {
     let here = tempfile::tempdir().unwrap();
     let url = tidings.database.url();
     let settings = [("TIDINGS_DATABASE_URL", url.as_str()), ("TIDINGS_LINK_KEYS", LINK_KEYS)];
@@ -201,7 +201,7 @@ on_both! {
             }
         }
         assert!(tidings.page(&no).await.is(200).text.contains("You declined on"));
-        tidings.submit(&yes, &[("decision", "approve")]).await.is(200);
+        presses(&tidings, &yes, "approve").await.is(200);
         let now = tidings.get(&format!("/notices/{id}")).await.ok();
         assert_eq!(now["approvals"], json!({ "approved": 1, "declined": 1, "open": 1 }), "{now}");
         let answers = entries(&tidings, &id, "approval").await;

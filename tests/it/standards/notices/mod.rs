@@ -1,9 +1,11 @@
 //! Section 9 of what is asked: notices of a policy's change. Who is told, by when, what they are told, what an administrator
 //! changes on the way, and what proves it.
 
+mod answered;
 mod bounced;
 mod clock;
 mod corrected;
+mod dates;
 mod proof;
 mod rounds;
 mod told;

@@ -3,9 +3,11 @@
 
 use sea_orm::{ConnectionTrait as _, Statement};
 use serde_json::json;
+use tidings::address::EmailAddress;
 use tidings::notice::rows::verify;
 
-use crate::harness::{Database, Tidings, eventually};
+use crate::evidence::{PEOPLE, approval_link, command, evidence_of, run_sql, told};
+use crate::harness::{Database, Tidings, eventually, said};
 
 const DAY: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
 /// All that a notice must say.
@@ -127,6 +129,38 @@ on_both! {
         txn.commit().await.unwrap();
         let broken = verify(app.db.reads(), notice).await.unwrap().unwrap_err();
         assert!(format!("{broken:?}").contains('3'), "{broken:?}");
+        tidings.stop().await;
+    }
+
+    async fn pn7_the_proof_survives_the_erasure_of_a_person_under_the_hash_of_their_address(database: Database) {
+        let tidings = Tidings::start(database).await;
+        let notice = told(&tidings).await;
+        let mail = tidings.smtp.wait_for_message_to("p0@people.example.com").await;
+        let link = approval_link(&mail.parsed().body_text(0).unwrap());
+        tidings.submit(&link, &[("decision", "approve")]).await.is(200);
+        let before = evidence_of(&tidings, &notice, PEOPLE).await;
+        // One who answered and one who was refused; all that names them goes.
+        let erased = "UPDATE recipients SET standing = 'erased', address = NULL, folded = NULL, name = NULL, locale = NULL, \
+            external_id = NULL, attributes = '{}' WHERE folded LIKE 'p0@%' OR folded LIKE 'p2@%'";
+        run_sql(&tidings, &[erased]).await;
+        let found = tidings.get("/recipients?email=p0@people.example.com").await.ok();
+        assert_eq!(found["items"][0]["standing"], "erased", "{found}");
+        assert_eq!(found["items"][0]["email"], json!(null));
+        assert_eq!(evidence_of(&tidings, &notice, PEOPLE).await, before);
+        let here = tempfile::tempdir().unwrap();
+        for arguments in [
+            &["evidence", "verify"][..],
+            &["evidence", "export", "--notice", &notice, "--output", "proof.tar.gz"],
+            &["evidence", "verify", "proof.tar.gz"],
+        ] {
+            let output = command(&tidings, here.path(), arguments);
+            assert!(output.status.success(), "{arguments:?}: {}", said(&output));
+        }
+        let address = EmailAddress::parse("p0@people.example.com").unwrap();
+        let hash = tidings.app().address_key.hash(&address).0;
+        let hash: String = hash.iter().map(|octet| format!("{octet:02x}")).collect();
+        let proved = before.iter().find(|line| line["person"] == hash).unwrap();
+        assert_eq!(proved["approval"]["decision"], "approve", "{proved}");
         tidings.stop().await;
     }
 }

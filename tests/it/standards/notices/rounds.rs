@@ -40,7 +40,7 @@ on_both! {
         tidings.advance(DAY * 41);
         let later = json!({ "effective_at": tidings.in_days(60), "reason": "r" });
         let refused = tidings.post(&format!("/notices/{id}/postpone"), later).await.problem(409);
-        assert!(refused["detail"].as_str().unwrap().contains("in_effect"), "{refused}");
+        assert!(refused["detail"].as_str().unwrap().contains("has taken effect"), "{refused}");
         tidings.post(&format!("/notices/{id}/withdraw"), json!({ "reason": "r" })).await.problem(409);
         tidings.post(&format!("/notices/{id}/correct"), json!({ "reason": "r", "summary": "s" })).await.problem(409);
         tidings.stop().await;

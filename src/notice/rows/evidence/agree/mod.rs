@@ -11,7 +11,7 @@ mod whole;
 use sea_orm::{ConnectionTrait, DbErr};
 
 use crate::id::NoticeId;
-use crate::notice::evidence::{Entry, Story, hex};
+use crate::notice::evidence::{Entry, Story};
 use crate::notice::rows::{Notice, find};
 
 pub use whole::{Untold, notices, untold};
@@ -96,10 +96,20 @@ impl Agreement {
 
 /// How two values differ, where they do.
 fn differs<T: PartialEq + std::fmt::Debug>(what: &str, entry: &T, row: &T) -> Option<String> {
-    (entry != row).then(|| format!("{what} is {row:?}, not {entry:?}"))
+    (entry != row).then(|| format!("{what} is {}, not {}", plain(row), plain(entry)))
+}
+
+/// A value for people, who need not know that it could be missing.
+fn plain(value: &impl std::fmt::Debug) -> String {
+    let text = format!("{value:?}");
+    match text.strip_prefix("Some(").and_then(|rest| rest.strip_suffix(')')) {
+        Some(inner) => inner.to_owned(),
+        None if text == "None" => "nothing".to_owned(),
+        None => text,
+    }
 }
 
 /// A person as they are named: by the beginning of the keyed hash of their address.
 fn person(hash: &[u8]) -> String {
-    format!("person {}", hex(hash))
+    format!("person {}", hex::encode(hash))
 }

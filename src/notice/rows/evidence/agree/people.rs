@@ -14,7 +14,7 @@ use crate::delivery::State;
 use crate::id::{ApprovalId, DeliveryId, MailingId, NoticeId, RecipientId};
 use crate::notice::Decision;
 use crate::notice::evidence::body::{Answer, Bounce, Delivery, Told};
-use crate::notice::evidence::{About, Entry, Kind, hex};
+use crate::notice::evidence::{About, Entry, Kind};
 use crate::notice::rows::{approval, approval_standing, told};
 
 /// How often what may have moved on is looked at again.
@@ -72,10 +72,16 @@ impl Ended {
             .or_else(|| differs("unsent", &unsent, &self.unsent))
             .or_else(|| differs("mailing_id", &round, &self.mailing_id))
             .or_else(|| differs("recipient_id", &body.recipient, &self.recipient_id))
-            .or_else(|| differs("address_hash", &hex(&said.person), &hex(&self.address_hash.0)))
+            .or_else(|| {
+                differs("address_hash", &hex::encode(&said.person), &hex::encode(&self.address_hash.0))
+            })
             .or_else(|| differs("settled_at", &body.settled_at, &self.settled_at))
             .or_else(|| {
-                differs("message_sha256", &body.message_sha256, &self.message_sha256.as_deref().map(hex))
+                differs(
+                    "message_sha256",
+                    &body.message_sha256,
+                    &self.message_sha256.as_deref().map(hex::encode),
+                )
             })
             .or_else(|| differs("message_id", &body.message_id, &self.message_id))
             .or_else(|| (!reason).then(|| format!("reason is {:?}, not {:?}", self.reason, body.reason)))
@@ -289,10 +295,18 @@ async fn compare_answers(
         let how = differs("version_id", &version, &row.version_id)
             .or_else(|| differs("decision", &body.decision.to_string(), &row.decision.to_string()))
             .or_else(|| differs("recipient_id", &body.recipient, &row.recipient_id))
-            .or_else(|| differs("address_hash", &hex(&said.person), &hex(&row.address_hash.0)))
+            .or_else(|| {
+                differs("address_hash", &hex::encode(&said.person), &hex::encode(&row.address_hash.0))
+            })
             .or_else(|| differs("language", &body.language, &row.language))
-            .or_else(|| differs("sha256", &body.sha256, &hex(&row.sha256)))
+            .or_else(|| differs("sha256", &body.sha256, &hex::encode(&row.sha256)))
             .or_else(|| differs("delivery_id", &body.delivery, &row.delivery_id))
+            .or_else(|| differs("given_by", &body.by, &row.given_by))
+            .or_else(|| differs("recorded_by", &body.recorded_by, &row.recorded_by))
+            .or_else(|| {
+                (row.note.is_some() && !body.has_note)
+                    .then(|| "note is one of which no entry tells".to_owned())
+            })
             .or_else(|| near("decided_at", said.at, row.decided_at));
         match how {
             Some(how) => with.say(said.words("approvals", &how)),
@@ -309,7 +323,7 @@ async fn compare_answers(
             }
             Some(stands) if told.get(&stands.approval_id).is_some_and(|later| *later > said.seq) => {}
             Some(_) => with.say(said.words("approvals_standing", "an answer given earlier stands")),
-            None if lapses(body) && corrected_after(on, with.notice, said.seq).await? => {}
+            None if lapsed(on, with.notice, &said.person).await? => {}
             None => with.say(said.words("approvals_standing", "no answer stands")),
         }
     }
@@ -324,9 +338,13 @@ async fn answers_of(
     Ok(found.into_iter().map(|row| (row.id, row)).collect())
 }
 
-/// Whether an answer counts no longer once what people were told is corrected.
-fn lapses(answer: &Answer) -> bool {
-    answer.decision == Decision::Approve
+/// Whether none of somebody's answers stands any more: the last one agreed to words that were corrected after it.
+async fn lapsed(on: &impl ConnectionTrait, notice: NoticeId, person: &[u8]) -> Result<bool, DbErr> {
+    let all = entries_of(on, notice, Kind::Approval, std::iter::once(person.to_vec())).await?;
+    let Some(last) = all.last() else { return Ok(false) };
+    let agrees =
+        serde_json::from_str::<Answer>(&last.body).is_ok_and(|answer| answer.decision == Decision::Approve);
+    Ok(agrees && corrected_after(on, notice, last.seq).await?)
 }
 
 /// Whether what people were told was corrected after this entry.
@@ -358,7 +376,10 @@ async fn compare_told(
         let differ = |row: &told::Model| {
             differs("told_by", &body.told_by.to_string(), &row.told_by.to_string())
                 .or_else(|| differs("recorded_by", &body.recorded_by, &row.recorded_by))
-                .or_else(|| (body.has_note != row.note.is_some()).then(|| "note is another".to_owned()))
+                .or_else(|| {
+                    (row.note.is_some() && !body.has_note)
+                        .then(|| "note is one of which no entry tells".to_owned())
+                })
                 .or_else(|| near("told_at", said.at, row.told_at))
         };
         let theirs = |row: &told::Model| row.recipient_id == body.recipient;

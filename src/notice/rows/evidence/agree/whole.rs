@@ -7,10 +7,11 @@ use sha2::{Digest, Sha256};
 
 use super::{LEEWAY, differs};
 use crate::id::{NoticeId, VersionId};
+use crate::message;
 use crate::notice::RoundKind;
 use crate::notice::evidence::body::{Published, Round, Text, Version};
-use crate::notice::evidence::{Story, hex};
-use crate::notice::rows::{Notice, approvals, rounds, texts};
+use crate::notice::evidence::{Story, parts};
+use crate::notice::rows::{Notice, RoundText, approvals, rounds, texts};
 use crate::policy;
 use crate::policy::State as VersionState;
 
@@ -132,6 +133,7 @@ async fn compare_versions(
             && version.published_at.is_some_and(|at| at.0.abs_diff(from.0) <= LEEWAY.unsigned_abs());
         if !publication {
             differ.extend(differs("effective_at", &Some(from), &version.effective_at));
+            differ.extend(differs("effective_offset", &story.effective_offset, &version.effective_offset));
         }
     }
     said.extend(differ.into_iter().map(named));
@@ -161,9 +163,13 @@ async fn compare_texts(
         };
         let how = differs("title", title, &stored.title)
             .or_else(|| differs("summary", summary, &stored.summary))
-            .or_else(|| differs("sha256", sha256, &hex(&stored.sha256)))
+            .or_else(|| differs("sha256", sha256, &hex::encode(&stored.sha256)))
             .or_else(|| {
-                differs("SHA-256 of body_markdown", sha256, &hex(&Sha256::digest(&stored.body_markdown)))
+                differs(
+                    "SHA-256 of body_markdown",
+                    sha256,
+                    &hex::encode(Sha256::digest(&stored.body_markdown)),
+                )
             });
         said.extend(how.map(|how| says("policy_texts", &format!("{of}, {how}"))));
     }
@@ -198,9 +204,12 @@ async fn compare_rounds(
             .or_else(|| differs("reason", &round.reason, &stored.reason))
             .or_else(|| differs("created_by", &round.by, &stored.created_by));
         said.extend(how.map(|how| format!("notice_rounds says otherwise than entry {seq}: {how}")));
-        let told = texts(on, round.round).await?;
+        let stored = texts(on, round.round).await?;
+        for how in made_from(on, round, &stored).await? {
+            said.push(format!("contents says otherwise than entry {seq}: {how}"));
+        }
         let told: BTreeMap<&str, &str> =
-            told.iter().map(|text| (text.language.as_str(), text.summary.as_str())).collect();
+            stored.iter().map(|text| (text.language.as_str(), text.summary.as_str())).collect();
         if let Some(how) = told_otherwise(round, published, &told) {
             said.push(format!("notice_texts says otherwise than entry {seq}: {how}"));
         }
@@ -208,6 +217,38 @@ async fn compare_rounds(
     for more in stored.iter().filter(|stored| story.rounds.iter().all(|(_, round)| round.round != stored.id))
     {
         said.push(format!("no entry tells of round {} in notice_rounds", more.number));
+    }
+    Ok(said)
+}
+
+/// How what the messages of a round are made from differs from what its entry names.
+async fn made_from(
+    on: &impl ConnectionTrait,
+    round: &Round,
+    stored: &[RoundText],
+) -> Result<Vec<String>, DbErr> {
+    let mut said = Vec::new();
+    for told in &round.told {
+        let language = &told.language;
+        let text = stored.iter().find(|text| text.language == *language);
+        let content = text.and_then(|text| match told.newcomers {
+            true => text.newcomer_content_id,
+            false => Some(text.content_id),
+        });
+        let frozen = match content {
+            Some(content) => message::rows::load(on, content).await?,
+            None => None,
+        };
+        let Some(frozen) = frozen else {
+            said.push(format!("in {language:?}, there is nothing"));
+            continue;
+        };
+        let parts = parts(&frozen).map_err(|error| DbErr::Json(error.to_string()))?;
+        for (part, (what, sha256)) in parts.iter().zip(told.hashes()) {
+            if hex::encode(Sha256::digest(part)) != sha256 {
+                said.push(format!("in {language:?}, {what} is another"));
+            }
+        }
     }
     Ok(said)
 }
@@ -220,7 +261,13 @@ async fn compare_corrections(
 ) -> Result<Vec<String>, DbErr> {
     let newest = story.rounds.iter().rev().find(|(_, round)| round.kind == RoundKind::Correction);
     let mut said = Vec::new();
-    for stored in policy::rows::corrections(on, &[row.version_id]).await? {
+    let all = policy::rows::corrections(on, &[row.version_id]).await?;
+    for told in newest.iter().flat_map(|(_, round)| &round.told) {
+        if all.iter().all(|stored| stored.language != told.language) {
+            said.push(says("policy_corrections", &format!("in {:?}, it was not corrected", told.language)));
+        }
+    }
+    for stored in all {
         let told =
             newest.and_then(|(_, round)| round.told.iter().find(|told| told.language == stored.language));
         let how = match told {
