@@ -18,14 +18,14 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr};
 use sea_orm_migration::MigratorTrait;
 use sqlx::Connection as _;
 use sqlx::postgres::PgListener;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 pub use self::gather::Gather;
 use self::pool::Bounds;
 pub use self::pool::Pool;
+use self::txn::Purpose;
 pub use self::txn::Txn;
-use self::txn::Waits;
 use crate::clock::{Clock, Timestamp};
 use crate::migrations::Migrator;
 
@@ -261,6 +261,16 @@ impl Db {
         &self.pool
     }
 
+    /// Where to read what belongs together: every statement on it sees the database as it was at one moment, however much is
+    /// written meanwhile. It can change nothing. Drop it soon: whoever looks for people who joined waits for those who are
+    /// under way, and cannot tell that this one only reads.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn snapshot(&self) -> Result<Txn, DbErr> {
+        begun(&self.pool, None, Purpose::Look).await
+    }
+
     /// Where the fence reads: the connections kept for opt-outs.
     pub fn opt_out_reads(&self) -> &Pool {
         &self.opt_out_pool
@@ -271,7 +281,7 @@ impl Db {
     /// # Errors
     /// When the database cannot be reached or stays locked.
     pub async fn begin(&self) -> Result<Write, DbErr> {
-        self.begin_on(&self.pool, Waits::Long).await
+        self.begin_on(&self.pool, Purpose::Change).await
     }
 
     /// Runs one statement that changes something, in the transaction that PostgreSQL gives each statement: committed when
@@ -294,7 +304,7 @@ impl Db {
     /// # Errors
     /// As [`Db::begin`].
     pub async fn begin_opt_out(&self) -> Result<Write, DbErr> {
-        self.begin_on(&self.opt_out_pool, Waits::Long).await
+        self.begin_on(&self.opt_out_pool, Purpose::Change).await
     }
 
     /// As [`Db::begin_opt_out`], for those of many people: it gives up soon where somebody else keeps one of them
@@ -303,10 +313,10 @@ impl Db {
     /// # Errors
     /// As [`Db::begin`].
     pub async fn begin_opt_outs(&self) -> Result<Write, DbErr> {
-        self.begin_on(&self.opt_out_pool, Waits::Short).await
+        self.begin_on(&self.opt_out_pool, Purpose::ChangeSoon).await
     }
 
-    async fn begin_on(&self, pool: &Pool, waits: Waits) -> Result<Write, DbErr> {
+    async fn begin_on(&self, pool: &Pool, purpose: Purpose) -> Result<Write, DbErr> {
         let turn = match &self.writer {
             Some(writer) => Some(
                 writer
@@ -317,14 +327,8 @@ impl Db {
             ),
             None => None,
         };
-        // In a task of its own: a BEGIN that nobody waits for any more would leave its connection inside a transaction,
-        // and whoever reads there next would read by its clock.
-        let (pool, news) = (pool.clone(), self.news.clone());
-        let begun = tokio::spawn(async move {
-            let txn = Txn::begin(&pool, turn, waits).await?;
-            Ok(Write { txn, news, tells: AtomicBool::new(false) })
-        });
-        begun.await.map_err(|error| DbErr::Custom(format!("a transaction did not begin: {error}")))?
+        let txn = begun(pool, turn, purpose).await?;
+        Ok(Write { txn, news: self.news.clone(), tells: AtomicBool::new(false) })
     }
 
     /// Which of the two it is.
@@ -470,6 +474,14 @@ impl Db {
         self.pool.close().await;
         self.opt_out_pool.close().await;
     }
+}
+
+/// A transaction that has begun, in a task of its own: a BEGIN that nobody waits for any more would leave its connection
+/// inside a transaction, and whoever reads there next would read by its clock.
+async fn begun(pool: &Pool, turn: Option<OwnedSemaphorePermit>, purpose: Purpose) -> Result<Txn, DbErr> {
+    let pool = pool.clone();
+    let begun = tokio::spawn(async move { Txn::begin(&pool, turn, purpose).await });
+    begun.await.map_err(|error| DbErr::Custom(format!("a transaction did not begin: {error}")))?
 }
 
 /// The right to migrate, held by one process at a time.

@@ -241,7 +241,7 @@ fn wrong_use(error: &clap::Error) -> ExitCode {
 
 /// What to say when nobody would send.
 async fn no_worker(app: &App) -> Result<Option<&'static str>, CliError> {
-    let alive = last_beat(&app.db).await?.is_some_and(|ago| ago < ALIVE);
+    let alive = last_beat(&app.db, app.db.reads()).await?.is_some_and(|ago| ago < ALIVE);
     Ok((!alive).then_some("No worker is alive: the messages wait until one is started with `tidings serve`."))
 }
 

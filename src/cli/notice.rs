@@ -16,7 +16,7 @@ use crate::app::App;
 use crate::clock::{Local, Timestamp};
 use crate::id::{NoticeId, VersionId};
 use crate::notice::State;
-use crate::notice::rows::{self, Forecast, Notice, RoundView, UNREACHED_HEADER, View, view};
+use crate::notice::rows::{self, Forecast, Notice, RoundView, UNREACHED_HEADER, View};
 use crate::policy::rows::Version;
 use crate::policy::{self, Approval, Change, Draft, Flaw, PolicyError, Translation};
 
@@ -362,8 +362,7 @@ fn none(id: NoticeId) -> CliError {
 }
 
 async fn look(app: &App, id: NoticeId) -> Result<View, CliError> {
-    let notice = rows::find(app.db.reads(), id).await?.ok_or_else(|| none(id))?;
-    Ok(view(app.db.reads(), app, &notice).await?)
+    rows::look(app, id).await?.ok_or_else(|| none(id))
 }
 
 fn in_words(shown: &View) -> String {

@@ -11,13 +11,15 @@ use super::pool::{Connection, Pool, TRIES, is_broken};
 /// How long taking back may last before the connection is closed, which takes back as well.
 const ROLLBACK: Duration = Duration::from_secs(5);
 
-/// How long a transaction waits for what others have locked.
+/// What a transaction is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Waits {
-    /// As long as its pool says.
-    Long,
-    /// A second at most.
-    Short,
+pub(super) enum Purpose {
+    /// To change something; it waits for what others have locked as long as its pool says.
+    Change,
+    /// The same; it waits a second at most.
+    ChangeSoon,
+    /// To read everything as it is at one moment. It locks nothing and waits for nobody.
+    Look,
 }
 
 /// Statements that take effect together. Dropped before its end, it is taken back.
@@ -39,14 +41,17 @@ impl Txn {
     pub(super) async fn begin(
         pool: &Pool,
         turn: Option<OwnedSemaphorePermit>,
-        waits: Waits,
+        purpose: Purpose,
     ) -> Result<Self, DbErr> {
         let backend = pool.backend();
         // What follows from the session's settings on PostgreSQL is READ COMMITTED.
-        let begin = match waits {
-            _ if backend == DbBackend::Sqlite => "BEGIN IMMEDIATE",
-            Waits::Long => "BEGIN",
-            Waits::Short => "BEGIN; SET LOCAL lock_timeout = '1s'",
+        let begin = match (purpose, backend) {
+            // The moment is that of the first statement.
+            (Purpose::Look, DbBackend::Sqlite) => "BEGIN DEFERRED",
+            (Purpose::Look, _) => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+            (_, DbBackend::Sqlite) => "BEGIN IMMEDIATE",
+            (Purpose::Change, _) => "BEGIN",
+            (Purpose::ChangeSoon, _) => "BEGIN; SET LOCAL lock_timeout = '1s'",
         };
         let mut tries = TRIES;
         let connection = loop {

@@ -166,7 +166,7 @@ async fn beat(worker: Arc<Worker>, done: CancellationToken) {
             worker.pace.put_back_untold(handed_over);
             tracing::warn!(%error, "could not write the heartbeat");
         }
-        match rows::depths(&app.db).await {
+        match rows::depths(&app.db, app.db.reads()).await {
             Ok(depths) => show(&depths),
             Err(error) => tracing::warn!(%error, "could not look how much is queued"),
         }

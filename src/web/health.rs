@@ -36,7 +36,7 @@ async fn readyz(State(app): State<App>) -> Response {
     } else if let Err(error) = &migrations {
         tracing::warn!(%error, "not ready: the schema is not current");
     }
-    let worker = delivery::rows::last_beat(&app.db).await.ok().flatten();
+    let worker = delivery::rows::last_beat(&app.db, app.db.reads()).await.ok().flatten();
     let stopping = app.under_way.is_stopping();
     let ready = database.is_ok() && migrations.is_ok() && !stopping;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

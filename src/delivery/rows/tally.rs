@@ -131,7 +131,7 @@ pub struct Depth {
 ///
 /// # Errors
 /// The database's own.
-pub async fn depths(db: &Db) -> Result<Vec<Depth>, DbErr> {
+pub async fn depths(db: &Db, on: &impl ConnectionTrait) -> Result<Vec<Depth>, DbErr> {
     let sum = |state: &str| {
         format!(
             "CAST(SUM((SELECT COALESCE(SUM(a.n), 0) FROM tally a WHERE a.content_id = c.id \
@@ -146,7 +146,7 @@ pub async fn depths(db: &Db) -> Result<Vec<Depth>, DbErr> {
         sum("sending"),
         db.now_sql()
     );
-    Depth::find_by_statement(Statement::from_string(db.backend(), sql)).all(db.reads()).await
+    Depth::find_by_statement(Statement::from_string(db.backend(), sql)).all(on).await
 }
 
 async fn counted(on: &impl ConnectionTrait, sql: &str, content: ContentId) -> Result<Vec<Counted>, DbErr> {

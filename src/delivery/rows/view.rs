@@ -347,9 +347,9 @@ pub async fn anything_waits(db: &Db, on: &impl ConnectionTrait) -> Result<bool, 
 ///
 /// # Errors
 /// The database's own.
-pub async fn last_beat(db: &Db) -> Result<Option<std::time::Duration>, DbErr> {
+pub async fn last_beat(db: &Db, on: &impl ConnectionTrait) -> Result<Option<std::time::Duration>, DbErr> {
     let sql = format!("SELECT {} - seen_at AS ago FROM heartbeats WHERE name = 'worker'", db.now_sql());
-    let row = db.reads().query_one_raw(Statement::from_string(db.backend(), sql)).await?;
+    let row = on.query_one_raw(Statement::from_string(db.backend(), sql)).await?;
     let Some(row) = row else { return Ok(None) };
     let ago: i64 = row.try_get("", "ago")?;
     Ok(Some(std::time::Duration::from_micros(u64::try_from(ago).unwrap_or(0))))

@@ -57,6 +57,11 @@ async fn seen(app: &App, caller: &Caller, id: NoticeId, roles: &[Role]) -> Resul
     found.ok_or_else(|| Problem::not_found("notice"))
 }
 
+/// The notice, after whatever was done to it.
+async fn shown(app: &App, id: NoticeId) -> Result<Json<View>, Problem> {
+    rows::look(app, id).await?.map(Json).ok_or_else(|| Problem::not_found("notice"))
+}
+
 /// Which notices.
 #[derive(Clone, Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -78,11 +83,11 @@ async fn list_notices(
     paging: Paging,
 ) -> Result<Json<List<View>>, Problem> {
     caller.must_be(&[Role::Operator, Role::Auditor])?;
-    let on = app.db.reads();
     let after = paging.after_key()?;
+    let on = app.db.snapshot().await?;
     let policy = match &which.policy {
         Some(slug) => {
-            let found = policy::rows::find(on, slug).await?.filter(|policy| caller.sees(policy.brand_id));
+            let found = policy::rows::find(&on, slug).await?.filter(|policy| caller.sees(policy.brand_id));
             match found {
                 Some(policy) => Some(policy.id),
                 None => return Ok(Json(List { items: Vec::new(), next: None })),
@@ -90,11 +95,11 @@ async fn list_notices(
         }
         None => None,
     };
-    let found = rows::list(on, caller.brand, policy, after, paging.fetch()).await?;
+    let found = rows::list(&on, caller.brand, policy, after, paging.fetch()).await?;
     let List { items, next } = List::page(found, &paging, |notice| notice.id.to_string(), |notice| notice);
     let mut views = Vec::with_capacity(items.len());
     for notice in items {
-        views.push(view(on, &app, &notice).await?);
+        views.push(view(&on, &app, &notice).await?);
     }
     Ok(Json(List { items: views, next }))
 }
@@ -113,6 +118,6 @@ async fn get_notice(
     caller: Caller,
     Path(id): Path<NoticeId>,
 ) -> Result<Json<View>, Problem> {
-    let notice = seen(&app, &caller, id, &[Role::Operator, Role::Auditor]).await?;
-    Ok(Json(view(app.db.reads(), &app, &notice).await?))
+    seen(&app, &caller, id, &[Role::Operator, Role::Auditor]).await?;
+    shown(&app, id).await
 }

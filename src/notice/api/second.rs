@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::change::{Correction, Postponement, Withdrawal};
-use super::seen;
+use super::{seen, shown};
 use crate::access::rows::record;
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::db::Write;
 use crate::id::NoticeId;
 use crate::notice::Request;
-use crate::notice::rows::{self, By, Notice, Taken, View, view};
+use crate::notice::rows::{self, By, Notice, View};
 use crate::web::{Caller, Json, OptionalJson, Path, Problem};
 
 /// What is asked about a notice.
@@ -99,16 +99,16 @@ impl Asked {
             let action = format!("notice.{change}");
             record(&*txn, &app.db, &caller.actor, &action, &subject, detail).await?;
             txn.commit().await?;
-            return Ok((StatusCode::OK, Json(view(app.db.reads(), app, &notice).await?)));
+            return Ok((StatusCode::OK, shown(app, id).await?));
         }
         // So it could be done. It is not.
         txn.rollback().await?;
         let txn = app.db.begin().await?;
-        let (notice, new) = rows::ask(&txn, &app.db, id, change, asked, &caller.actor).await?;
+        let new = rows::ask(&txn, &app.db, id, change, asked, &caller.actor).await?;
         let detail = json!({ "change": change, "asked": detail, "new": new });
         record(&*txn, &app.db, &caller.actor, "notice.ask", &subject, detail).await?;
         txn.commit().await?;
-        Ok((StatusCode::ACCEPTED, Json(view(app.db.reads(), app, &notice).await?)))
+        Ok((StatusCode::ACCEPTED, shown(app, id).await?))
     }
 }
 
@@ -142,20 +142,16 @@ pub(super) async fn release_change(
 ) -> Result<Json<View>, Problem> {
     seen(&app, &caller, id, &[]).await?;
     let txn = app.db.begin().await?;
-    let notice = match rows::take_up(&txn, &app.db, id, body.asked_at, &caller.actor).await? {
-        Taken::Before(notice) => notice,
-        Taken::Now(waits) => {
-            let notice = rows::find(&*txn, id).await?.ok_or_else(|| Problem::not_found("notice"))?;
-            let asked = Asked::from_json(waits.change, waits.request)?;
-            let by = By { actor: &caller.actor, asked_by: Some(&waits.asked_by) };
-            let (notice, done) = asked.carry_out(&txn, &app, &notice, by).await?;
-            let detail = json!({ "change": waits.change, "asked_by": waits.asked_by, "done": done });
-            record(&*txn, &app.db, &caller.actor, "notice.release", &id.to_string(), detail).await?;
-            notice
-        }
-    };
+    if let Some(waits) = rows::take_up(&txn, &app.db, id, body.asked_at, &caller.actor).await? {
+        let notice = rows::find(&*txn, id).await?.ok_or_else(|| Problem::not_found("notice"))?;
+        let asked = Asked::from_json(waits.change, waits.request)?;
+        let by = By { actor: &caller.actor, asked_by: Some(&waits.asked_by) };
+        let (_, done) = asked.carry_out(&txn, &app, &notice, by).await?;
+        let detail = json!({ "change": waits.change, "asked_by": waits.asked_by, "done": done });
+        record(&*txn, &app.db, &caller.actor, "notice.release", &id.to_string(), detail).await?;
+    }
     txn.commit().await?;
-    Ok(Json(view(app.db.reads(), &app, &notice).await?))
+    shown(&app, id).await
 }
 
 /// Take back what waits to be released.

@@ -47,8 +47,8 @@ pub use people::{
     ToldFailure, UNREACHED_HEADER, Unreached, tell_otherwise, telling, unreached, unreached_as_csv,
 };
 pub use reminders::remind;
-pub use requests::{By, Taken, Waiting, ask, requested, take_back, take_up, takes_two};
-pub use shown::{RoundView, View, WaitingView, view};
+pub use requests::{By, Waiting, ask, requested, take_back, take_up, takes_two};
+pub use shown::{RoundView, View, WaitingView, look, view};
 pub(super) use steps::{Work, act, waiting};
 pub use uses::{OfUse, heed, still_refused};
 pub use view::{Answers, Forecast, Told, answers, anybody_untried, counts, counts_of_round, forecast};

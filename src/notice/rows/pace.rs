@@ -5,7 +5,7 @@ use std::time::Duration;
 use sea_orm::entity::prelude::*;
 use sea_orm::{ActiveValue, ConnectionTrait, FromQueryResult, IntoActiveModel, QueryOrder, Statement, Value};
 
-use super::{Notice, RoundText, counts, evidence, newest, notice, telling_round, texts};
+use super::{Notice, RoundText, Told, counts, evidence, newest, notice, telling_round, texts};
 use crate::app::App;
 use crate::clock::{Timestamp, micros};
 use crate::config::Limited;
@@ -75,7 +75,8 @@ pub async fn keep_pace(app: &App) -> Result<Option<Vec<Beat>>, DbErr> {
 
 async fn judge(txn: &Write, app: &App, notice: Notice, now: Timestamp) -> Result<Option<Beat>, DbErr> {
     // Whoever looks is a worker, whether or not it has shown itself yet.
-    let outlook = Outlook { sending: true, ..outlook(&**txn, app, &notice).await? };
+    let told = counts(&**txn, &notice).await?;
+    let outlook = Outlook { sending: true, ..outlook(&**txn, app, &notice, told).await? };
     let projected_end = outlook.projected_end(now);
     let completed = telling_round(&**txn, notice.id).await?.and_then(|round| round.completed_at);
     let late = completed.or(projected_end).is_none_or(|end| end > notice.complete_by);
@@ -131,10 +132,10 @@ pub(super) async fn outlook_for(
     pending: u64,
 ) -> Result<Outlook, DbErr> {
     let rate = kept(on).await?.and_then(|kept| kept.per_thousand_seconds).map(|rate| rate as f64 / 1000.0);
-    let depths = delivery::rows::depths(&app.db).await?;
+    let depths = delivery::rows::depths(&app.db, on).await?;
     let service = depths.iter().filter(|depth| !depth.class.can_be_refused());
     let waiting: i64 = service.map(|depth| depth.queued + depth.sending).sum();
-    let alive = delivery::rows::last_beat(&app.db).await?.is_some_and(|ago| ago < ALIVE);
+    let alive = delivery::rows::last_beat(&app.db, on).await?.is_some_and(|ago| ago < ALIVE);
     let relay = app.settings.limits.iter().find(|entry| entry.limited == Limited::Relay);
     let allowed = relay.and_then(|entry| entry.rate).map(|(n, window)| f64::from(n) / window.as_secs_f64());
     Ok(Outlook {
@@ -147,13 +148,18 @@ pub(super) async fn outlook_for(
     })
 }
 
-/// What the queue and the relay look like for this notice.
+/// What the queue and the relay look like for this notice, of which so many were told. Those whom the first walk has not come
+/// to yet wait as well.
 ///
 /// # Errors
 /// The database's own.
-pub async fn outlook(on: &impl ConnectionTrait, app: &App, notice: &Notice) -> Result<Outlook, DbErr> {
+pub async fn outlook(
+    on: &impl ConnectionTrait,
+    app: &App,
+    notice: &Notice,
+    told: Told,
+) -> Result<Outlook, DbErr> {
     let Some(round) = telling_round(on, notice.id).await? else { return Ok(Outlook::default()) };
-    let told = counts(on, notice).await?;
     let mut pending = told.pending;
     if round.state == RoundState::Walking
         && let (Some(policy), Some(version)) = (

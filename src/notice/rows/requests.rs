@@ -25,15 +25,6 @@ pub struct By<'a> {
     pub asked_by: Option<&'a str>,
 }
 
-/// What became of a release.
-#[derive(Clone, Debug)]
-pub enum Taken {
-    /// This is to be carried out now, in the same transaction.
-    Now(Waiting),
-    /// It was released before.
-    Before(Notice),
-}
-
 /// Whether a change of this notice takes two people: as its policy said when it was published, or says now.
 ///
 /// # Errors
@@ -55,7 +46,7 @@ pub async fn requested(on: &impl ConnectionTrait, notice: &Notice) -> Result<Opt
 }
 
 /// Keeps what somebody asks for until somebody else releases it. It takes the place of what was asked before; asked for
-/// again by the same key, it stays as it is. Gives the notice, and whether it is new.
+/// again by the same key, it stays as it is. Says whether it is new.
 ///
 /// # Errors
 /// That there is no such notice, or the database's own.
@@ -66,7 +57,7 @@ pub async fn ask(
     change: Request,
     asked: Json,
     actor: &str,
-) -> Result<(Notice, bool), NoticeError> {
+) -> Result<bool, NoticeError> {
     let notice = super::locked(txn, id).await?.ok_or(NoticeError::Gone)?;
     if notice.state != State::Running {
         return Err(NoticeError::Conflict(
@@ -76,7 +67,7 @@ pub async fn ask(
     if let Some(waits) = requested(&**txn, &notice).await?
         && (waits.change, &waits.request, waits.asked_by.as_str()) == (change, &asked, actor)
     {
-        return Ok((notice, false));
+        return Ok(false);
     }
     let made = Waiting {
         notice_id: id,
@@ -99,11 +90,11 @@ pub async fn ask(
         .on_conflict(OnConflict::column(request::Column::NoticeId).update_columns(all).to_owned())
         .exec_without_returning(&**txn)
         .await?;
-    Ok((notice, true))
+    Ok(true)
 }
 
 /// Takes up what waits, for somebody else than who asked for it, and of a certain moment where one is named. Whatever keeps
-/// it from being carried out leaves it waiting, with the transaction.
+/// it from being carried out leaves it waiting, with the transaction. None when it was released before.
 ///
 /// # Errors
 /// That nothing waits, or something else, or for somebody else.
@@ -113,9 +104,9 @@ pub async fn take_up(
     id: NoticeId,
     asked_at: Option<Timestamp>,
     actor: &str,
-) -> Result<Taken, NoticeError> {
+) -> Result<Option<Waiting>, NoticeError> {
     // The policy first, as whoever changes the notice does.
-    let notice = super::change::locked_after_its_policy(txn, id).await?;
+    super::change::locked_after_its_policy(txn, id).await?;
     let found = request::Entity::find_by_id(id).one(&**txn).await?;
     let Some(waits) = found else {
         return Err(NoticeError::Conflict("Nothing about this notice waits to be released.".to_owned()));
@@ -128,7 +119,7 @@ pub async fn take_up(
         )));
     }
     if waits.released_at.is_some() {
-        return Ok(Taken::Before(notice));
+        return Ok(None);
     }
     let what = format!("To {} the notice was asked for", waits.change);
     policy::must_be_another(&what, Some(&waits.asked_by), actor).map_err(NoticeError::SomebodyElse)?;
@@ -136,7 +127,7 @@ pub async fn take_up(
     row.released_by = ActiveValue::Set(Some(actor.to_owned()));
     row.released_at = ActiveValue::Set(Some(db.read_clock(&**txn).await?));
     request::Entity::update(row).exec(&**txn).await?;
-    Ok(Taken::Now(waits))
+    Ok(Some(waits))
 }
 
 /// Takes back what waits to be released; gives it, if anything did.

@@ -4,7 +4,7 @@ use sea_orm::{ConnectionTrait, DbErr};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Answers, Notice, Round, Told, Waiting, answers};
+use super::{Answers, Notice, Round, Told, Waiting, answers, find};
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::delivery::Counts;
@@ -98,7 +98,17 @@ pub struct RoundView {
     pub completed_at: Option<Timestamp>,
 }
 
-/// The notice as callers see it.
+/// The notice as callers see it, all its figures those of one moment; none where there is none.
+///
+/// # Errors
+/// The database's own.
+pub async fn look(app: &App, id: NoticeId) -> Result<Option<View>, DbErr> {
+    let on = app.db.snapshot().await?;
+    let Some(notice) = find(&on, id).await? else { return Ok(None) };
+    view(&on, app, &notice).await.map(Some)
+}
+
+/// The same, as this transaction sees it. Read outside of one, its figures would be those of several moments.
 ///
 /// # Errors
 /// The database's own.
@@ -116,8 +126,7 @@ pub async fn view(on: &impl ConnectionTrait, app: &App, notice: &Notice) -> Resu
         }
         rounds.push(round_view(on, round).await?);
     }
-    let outlook = super::outlook(on, app, notice).await?;
-    // Those whom the first walk has not come to yet wait as well.
+    let outlook = super::outlook(on, app, notice, counts).await?;
     let counts = Told {
         total: counts.told + outlook.pending + counts.unreachable,
         pending: outlook.pending,

@@ -199,4 +199,28 @@ on_both! {
         assert_eq!(tidings.get("/policies/privacy").await.ok()["in_force"], 2);
         tidings.stop().await;
     }
+
+    async fn all_figures_of_an_answer_are_those_of_one_moment_however_much_is_sent_meanwhile(database: Database) {
+        // More than one step finds, so that some are not looked at yet while others are told.
+        const PEOPLE: u64 = 1_200;
+        let tidings = Tidings::start(database).await;
+        tidings.ready_to_send().await;
+        tidings.recipients(PEOPLE as usize).await;
+        tidings.policy(json!({})).await;
+        let path = format!("/notices/{}", tidings.announce("material", json!({})).await["id"].as_str().unwrap());
+        loop {
+            let one = tidings.get(&path).await.ok();
+            let listed = tidings.get("/notices").await.ok()["items"][0].take();
+            for notice in [&one, &listed] {
+                let (counts, round) = (&notice["counts"], &notice["rounds"][0]["counts"]);
+                assert_eq!((&counts["total"], &counts["told"]), (&json!(PEOPLE), &round["sent"]), "{notice:#}");
+                let waits = round["queued"].as_u64().unwrap() + round["sending"].as_u64().unwrap();
+                assert!(counts["pending"].as_u64().unwrap() >= waits, "{notice:#}");
+            }
+            if one["counts"]["pending"] == 0 {
+                break;
+            }
+        }
+        tidings.stop().await;
+    }
 }
