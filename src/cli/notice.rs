@@ -243,7 +243,12 @@ fn said(policy: &str, number: i64, state: policy::State, notice: Option<&Notice>
             "Version {number} of {policy} waits for a second person: POST /api/v1/policies/{policy}/versions/{number}/release"
         ),
         (_, Some(notice)) => {
-            format!("Version {number} of {policy} is published. Notice {} is running.", notice.id)
+            let stage = match notice.state {
+                State::Running => "is running",
+                State::InEffect => "has taken effect",
+                State::Withdrawn => "was withdrawn",
+            };
+            format!("Version {number} of {policy} is published. Notice {} {stage}.", notice.id)
         }
         (_, None) => format!("Version {number} of {policy} is published. Nobody is mailed."),
     }
@@ -373,6 +378,13 @@ fn in_words(shown: &View) -> String {
         None => "nobody sends, so nobody knows when the last one will be told".to_owned(),
     };
     let time = if shown.on_time { "in time" } else { "LATE" };
+    // Nothing has to be in time any more for a change that was called off.
+    let clock = match shown.state {
+        State::Withdrawn => String::new(),
+        State::Running | State::InEffect => {
+            format!(" Everyone is to be told by {}; {end}: {time}.", shown.complete_by)
+        }
+    };
     let asked = shown.approvals;
     let answers = match asked.approved + asked.declined + asked.open {
         0 => String::new(),
@@ -388,19 +400,22 @@ fn in_words(shown: &View) -> String {
         )
     });
     format!(
-        "{} version {}, {}: {} effect on {}, at {}.\n{} of {} people told, {} wait, {} could not be reached. Everyone is to be \
-         told by {}; {end}: {time}.{answers}{waiting}",
+        "{} version {}, {}: {} effect on {}, at {}.\n{} of {} people told, {} wait, {} could not be \
+         reached.{clock}{answers}{waiting}",
         shown.policy,
         shown.version,
         shown.state,
-        if shown.state == State::InEffect { "took" } else { "takes" },
+        match shown.state {
+            State::Running => "takes",
+            State::InEffect => "took",
+            State::Withdrawn => "was to take",
+        },
         shown.effective_date,
         shown.effective_at,
         counts.told,
         counts.total,
         counts.pending,
         counts.unreachable,
-        shown.complete_by,
     )
 }
 

@@ -2,11 +2,14 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::Value;
+use tidings::clock::Timestamp;
 
 use crate::harness::{
     ADMIN_KEY, Act, Database, LINK_KEYS, Process, SmtpServer, Stage, free_address, program, run_in, said,
+    wait_until,
 };
 use crate::promises::make_ready;
 
@@ -271,6 +274,7 @@ on_both! {
         // Asked for twice, it is there once.
         let again = words(&publish(&[&adverse[..], &["--watch"]].concat()).await);
         assert!(again.starts_with("Version 2 of privacy says just this already") && again.contains("3 of 3 people told"), "{again}");
+        assert!(again.contains("is running"), "{again}");
         assert_eq!(api.get("/notices").await.ok()["items"].as_array().unwrap().len(), 1);
         std::fs::write(folder.path().join("privacy.md"), "# Privacy\n\nWe keep more data.\n").unwrap();
         let looked = words(&publish(&[&adverse[..], &["--dry-run"]].concat()).await);
@@ -288,7 +292,8 @@ on_both! {
         let unasked = publish(&silent).await;
         assert!(String::from_utf8_lossy(&unasked.stderr).contains("--override-reason"), "{}", said(&unasked));
         let german = ["--translation", "de", "privacy.de.md", "Datenschutz", "Daten bleiben.", "--override-reason", "The law asks."];
-        words(&publish(&[&silent[..], &german].concat()).await);
+        let said_of_it = words(&publish(&[&silent[..], &german].concat()).await);
+        assert!(said_of_it.contains("is running.") && said_of_it.contains("takes effect on 2040-01-31"), "{said_of_it}");
         let third = api.get("/policies/privacy/versions/3").await.ok();
         assert_eq!((&third["approval"], &third["texts"]["de"]["title"]), (&"none".into(), &"Datenschutz".into()), "{third}");
         assert_eq!(third["texts"]["de"]["summary"], "Daten bleiben.");
@@ -297,5 +302,41 @@ on_both! {
         let complaint = String::from_utf8_lossy(&near.stderr).into_owned();
         assert_eq!(near.status.code(), Some(1), "{}", said(&near));
         assert!(complaint.contains("--effective"), "{complaint}");
+    }
+
+    async fn what_is_said_of_a_notice_fits_how_it_stands(database: Database) {
+        let process = Process::serve(&database, &[], &[]).await;
+        let api = &process.api;
+        make_ready(api).await;
+        let policy = serde_json::json!({ "brand": "acme", "title": "Privacy", "lead_time_days": 0 });
+        api.put("/policies/privacy", policy).await.ok();
+        let folder = tempfile::tempdir().unwrap();
+        let run = async |args: &[&str]| {
+            let mut command = program();
+            command.arg("notice").args(args).current_dir(folder.path());
+            command.env("TIDINGS_DATABASE_URL", database.url()).env("TIDINGS_LINK_KEYS", LINK_KEYS);
+            let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+            assert!(output.status.success(), "{}", said(&output));
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        let publish = async |text: &str, more: &[&str]| {
+            std::fs::write(folder.path().join("privacy.md"), text).unwrap();
+            let all = ["publish", "--policy", "privacy", "--file", "privacy.md", "--summary", "S", "--change", "material"];
+            run(&[&all[..], more].concat()).await
+        };
+        publish("# One", &[]).await;
+        let soon = Timestamp::now().plus(Duration::from_secs(6)).to_string();
+        let effective = ["--effective", &soon];
+        publish("# Two", &effective).await;
+        wait_until("the day", async || api.get("/notices").await.ok()["items"][0]["state"] == "in_effect").await;
+        let again = publish("# Two", &effective).await;
+        assert!(again.contains("has taken effect.") && again.contains("in_effect: took effect"), "{again}");
+        publish("# Three", &["--effective", "2040-01-31T00:00:00Z"]).await;
+        let notices = api.get("/notices").await.ok()["items"].as_array().unwrap().clone();
+        let id = notices.iter().find(|notice| notice["state"] == "running").unwrap()["id"].as_str().unwrap();
+        api.post(&format!("/notices/{id}/withdraw"), serde_json::json!({ "reason": "Not at all." })).await.ok();
+        let status = run(&["status", id]).await;
+        assert!(status.contains("withdrawn: was to take effect on 2040-01-31"), "{status}");
+        assert!(!status.contains("in time") && !status.contains("is to be told"), "{status}");
     }
 }
