@@ -36,6 +36,9 @@ const REQUESTS_WITHIN: Duration = Duration::from_secs(5);
 const CAMPAIGN_POLL: Duration = Duration::from_millis(200);
 /// How often notices are looked at when there was nothing to do.
 const NOTICE_POLL: Duration = Duration::from_secs(1);
+/// How often the clocks of notices are looked at where there is no worker, and for how long none may be seen before that counts.
+const CLOCK_POLL: Duration = Duration::from_secs(10);
+const WITHOUT_WORKER: Duration = Duration::from_secs(60);
 /// The least time between two such looks.
 const CAMPAIGN_PAUSE: Duration = Duration::from_millis(20);
 
@@ -56,6 +59,8 @@ pub struct Parts {
     pub inbound_limits: Limits,
     /// What HTTP clients may ask of the server's patience.
     pub http: http::Limits,
+    /// For how long a process without a worker may see none elsewhere before it counts as nobody's sending.
+    pub without_worker: Duration,
 }
 
 impl Default for Parts {
@@ -68,6 +73,7 @@ impl Default for Parts {
             observer: None,
             inbound_limits: intake::LIMITS,
             http: http::Limits::default(),
+            without_worker: WITHOUT_WORKER,
         }
     }
 }
@@ -198,6 +204,8 @@ pub async fn start(mut settings: Settings, parts: Parts) -> Result<Running, Star
         tasks.spawn(delivery::worker::run(app.clone(), relay, stop.clone()));
         tasks.spawn(run_campaigns(app.clone(), stop.clone()));
         tasks.spawn(run_notices(app.clone(), stop.clone()));
+    } else {
+        tasks.spawn(watch_for_workers(app.clone(), parts.without_worker, stop.clone()));
     }
     let mut inbound_addr = None;
     if let Some((listener, addr, domain)) = inbound {
@@ -390,5 +398,16 @@ async fn run_notices(app: App, stop: CancellationToken) {
         }
         stop.run_until_cancelled(tokio::time::sleep(CAMPAIGN_PAUSE)).await;
         let _ = tokio::time::timeout(NOTICE_POLL, stop.run_until_cancelled(news)).await;
+    }
+}
+
+/// Where no worker is alive, nobody but the web service can say what will be late.
+async fn watch_for_workers(app: App, patience: Duration, stop: CancellationToken) {
+    let mut quiet = notice::worker::Quiet::new(patience);
+    while !stop.is_cancelled() {
+        if let Err(error) = notice::worker::watch_for_workers(&app, &mut quiet).await {
+            tracing::error!(%error, "the clocks of notices could not be looked at");
+        }
+        stop.run_until_cancelled(tokio::time::sleep(CLOCK_POLL)).await;
     }
 }

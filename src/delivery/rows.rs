@@ -16,6 +16,7 @@ mod enqueue;
 mod entities;
 mod fan_out;
 pub mod limits;
+pub mod lines;
 mod look;
 mod mailing;
 mod single;

@@ -16,11 +16,6 @@ pub fn complete_by(effective_at: Timestamp, lead_time_days: i64, now: Timestamp)
     if at >= now { at } else { Timestamp(effective_at.0.saturating_sub(crate::clock::micros(DAY))) }
 }
 
-/// The earliest effective date that leaves the lead time.
-pub fn earliest(now: Timestamp, lead_time_days: i64) -> Timestamp {
-    now.plus(DAY * u32::try_from(lead_time_days.max(0)).unwrap_or(u32::MAX))
-}
-
 /// What the queue and the relay look like.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Outlook {
@@ -34,6 +29,8 @@ pub struct Outlook {
     pub allowed_per_second: Option<f64>,
     /// When the one that is tried again last is tried again.
     pub last_due: Option<Timestamp>,
+    /// Until when the warm-up of the relay, or the limit of a domain, keeps somebody waiting, as far as is known.
+    pub limited_until: Option<Timestamp>,
     /// Whether any worker is alive.
     pub sending: bool,
 }
@@ -45,7 +42,8 @@ impl Outlook {
         self.allowed_per_second.map_or(measured, |allowed| measured.min(allowed)).max(0.001)
     }
 
-    /// When the last one will be handed over; none while nobody sends.
+    /// When the last one will be handed over: once the rate allows for everyone, nobody is put off any more and no limit
+    /// keeps anybody; none while nobody sends.
     pub fn projected_end(&self, now: Timestamp) -> Option<Timestamp> {
         if self.pending == 0 {
             return Some(now);
@@ -56,7 +54,7 @@ impl Outlook {
         let seconds = (self.pending + self.beside) as f64 / self.per_second();
         // A century is as good as never, and can be added.
         let end = now.plus(Duration::from_secs_f64(seconds.min(3.2e9)));
-        Some(self.last_due.map_or(end, |due| end.max(due)))
+        Some([self.last_due, self.limited_until].into_iter().flatten().fold(end, Timestamp::max))
     }
 }
 
@@ -67,7 +65,7 @@ pub struct Sample {
     pub at: Timestamp,
     /// All that was ever sent until then.
     pub sent: u64,
-    /// Whether anything waited.
+    /// Whether anything waited that no limit kept, for somebody who sends.
     pub waited: bool,
 }
 
@@ -101,7 +99,6 @@ mod tests {
         assert_eq!(complete_by(Timestamp(1040 * DAYS), 30, now), Timestamp(1010 * DAYS));
         assert_eq!(complete_by(Timestamp(1030 * DAYS), 30, now), now);
         assert_eq!(complete_by(Timestamp(1029 * DAYS), 30, now), Timestamp(1028 * DAYS));
-        assert_eq!(earliest(now, 30), Timestamp(1030 * DAYS));
     }
 
     #[test]
@@ -119,6 +116,12 @@ mod tests {
         assert_eq!(limited.projected_end(now), Some(Timestamp(100_000_000)));
         let put_off = Outlook { last_due: Some(Timestamp(9_000_000)), ..outlook };
         assert_eq!(put_off.projected_end(now), Some(Timestamp(9_000_000)));
+        let limited = Outlook { limited_until: Some(Timestamp(8_000_000)), ..put_off };
+        assert_eq!(limited.projected_end(now), Some(Timestamp(9_000_000)));
+        let limited = Outlook { limited_until: Some(Timestamp(10_000_000)), ..put_off };
+        assert_eq!(limited.projected_end(now), Some(Timestamp(10_000_000)));
+        let passed = Outlook { limited_until: Some(now), ..outlook };
+        assert_eq!(passed.projected_end(now), outlook.projected_end(now));
         assert_eq!(Outlook { sending: false, ..outlook }.projected_end(now), None);
         assert_eq!(Outlook { pending: 0, sending: false, ..outlook }.projected_end(now), Some(now));
     }

@@ -2,6 +2,8 @@
 //!
 //! It never sends and never waits while it holds a transaction. Any number of processes may take steps at once.
 
+use std::time::{Duration, Instant};
+
 use sea_orm::DbErr;
 use serde_json::json;
 
@@ -105,12 +107,72 @@ async fn step_of(app: &App, id: NoticeId) -> Result<bool, NoticeError> {
     Ok(true)
 }
 
-/// Looks at the clocks of all notices that run, and raises an alarm for each that will not be done in time.
+/// Looks at the clocks of all notices that run, and raises an alarm for each that will not be done in time; reminds people of
+/// what is in force. A worker calls it.
 ///
 /// # Errors
 /// The database's own.
 pub async fn watch(app: &App) -> Result<(), DbErr> {
-    let Some(beats) = rows::keep_pace(app).await? else { return Ok(()) };
+    if !look_at_clocks(app, true).await? {
+        return Ok(());
+    }
+    match rows::remind(app).await {
+        Ok(_) => {}
+        Err(NoticeError::Db(error)) => return Err(error),
+        Err(error) => tracing::error!(%error, "people cannot be reminded of what is in force"),
+    }
+    Ok(())
+}
+
+/// Does what a process without a worker can do about the clocks: it shows how many notices will be late, and looks at their
+/// clocks where no worker does, once it has seen none for as long as `quiet` has patience.
+///
+/// # Errors
+/// The database's own.
+pub async fn watch_for_workers(app: &App, quiet: &mut Quiet) -> Result<(), DbErr> {
+    let alive = rows::somebody_sends(app).await?;
+    if quiet.is_over(alive, Instant::now()) {
+        look_at_clocks(app, false).await?;
+    } else {
+        show(app).await?;
+    }
+    Ok(())
+}
+
+/// For how long no worker has shown itself, by the process's own clock: after a start or a leap of the database's clock a worker
+/// may just not have done so yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Quiet {
+    patience: Duration,
+    since: Option<Instant>,
+}
+
+impl Quiet {
+    /// Nothing was seen yet, neither a worker nor that there is none.
+    pub fn new(patience: Duration) -> Self {
+        Self { patience, since: None }
+    }
+
+    fn is_over(&mut self, alive: bool, now: Instant) -> bool {
+        if alive {
+            self.since = None;
+            return false;
+        }
+        now.saturating_duration_since(*self.since.get_or_insert(now)) >= self.patience
+    }
+}
+
+async fn show(app: &App) -> Result<(), DbErr> {
+    metrics::gauge!("tidings_notices_late").set(rows::late(app.db.reads()).await? as f64);
+    Ok(())
+}
+
+/// Says whether it was time to look, and nobody else just did.
+async fn look_at_clocks(app: &App, sending: bool) -> Result<bool, DbErr> {
+    let beats = rows::keep_pace(app, sending).await?;
+    // Whoever found it, every process shows it.
+    show(app).await?;
+    let Some(beats) = beats else { return Ok(false) };
     for beat in beats {
         let Beat { notice, late, projected_end, complete_by } = beat;
         let end = projected_end.map_or_else(|| "never, as nobody sends".to_owned(), |end| end.to_string());
@@ -119,17 +181,25 @@ pub async fn watch(app: &App) -> Result<(), DbErr> {
         } else {
             tracing::info!(%notice, %complete_by, projected_end = end, "a notice will be in time after all");
         }
-        let action = if late { "notice.late" } else { "notice.on_time" };
-        let detail = json!({ "projected_end": projected_end, "complete_by": complete_by });
-        let txn = app.db.begin().await?;
-        record(&*txn, &app.db, "worker", action, &notice.to_string(), detail).await?;
-        txn.commit().await?;
     }
-    match rows::remind(app).await {
-        Ok(_) => {}
-        Err(NoticeError::Db(error)) => return Err(error),
-        Err(error) => tracing::error!(%error, "people cannot be reminded of what is in force"),
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_sends_once_no_worker_was_seen_for_as_long_as_there_is_patience() {
+        let (start, minute) = (Instant::now(), Duration::from_secs(60));
+        let mut quiet = Quiet::new(minute);
+        // A worker that starts together with this process has not shown itself yet.
+        assert!(!quiet.is_over(false, start));
+        assert!(!quiet.is_over(false, start + minute / 2));
+        assert!(!quiet.is_over(true, start + minute));
+        assert!(!quiet.is_over(false, start + minute * 2));
+        assert!(!quiet.is_over(false, start + minute * 5 / 2));
+        assert!(quiet.is_over(false, start + minute * 3));
+        assert!(!quiet.is_over(true, start + minute * 4));
     }
-    metrics::gauge!("tidings_notices_late").set(rows::late(app.db.reads()).await? as f64);
-    Ok(())
 }

@@ -11,8 +11,8 @@ use crate::delivery::rows::Lane;
 
 /// Into how many parts a window is cut: what ended is remembered by the part, so a permit may come up to one part of the
 /// window late and never early.
-const PARTS: i64 = 50;
-const DAY: i64 = 24 * 3600 * 1_000_000;
+pub(super) const PARTS: i64 = 50;
+pub(super) const DAY: i64 = 24 * 3600 * 1_000_000;
 /// When to look again for what waits for a message under way to end.
 const SOON: Duration = Duration::from_millis(50);
 

@@ -17,6 +17,7 @@
 
 mod back_off;
 mod book;
+mod outlook;
 mod plan;
 mod shares;
 #[cfg(test)]

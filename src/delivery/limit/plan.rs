@@ -72,6 +72,11 @@ impl Plan {
         }
     }
 
+    /// Whether a domain has a limit that says how many may go until when.
+    pub fn times_domains(&self) -> bool {
+        self.shared.iter().map(|(_, limit)| limit).chain(&self.others).any(Limit::tells_when)
+    }
+
     /// The limit set under this name; a campaign's stands in the database.
     pub fn limit(&self, name: &Name) -> Option<&Limit> {
         match name {

@@ -107,11 +107,11 @@ async fn moment(on: &impl ConnectionTrait, db: &Db) -> Result<Timestamp, DbErr> 
 }
 
 /// Where a delivery waits, as the queue knows it.
-fn line_of(name: &Name, lane: Lane) -> String {
+pub(super) fn line_of(name: &Name, lane: Lane) -> String {
     format!("{} {name}", lane as i16)
 }
 
-fn name_list<'a>(names: impl IntoIterator<Item = &'a Name>) -> List<1> {
+pub(super) fn name_list<'a>(names: impl IntoIterator<Item = &'a Name>) -> List<1> {
     List::of("name", Kind::Text, names.into_iter().map(Name::to_string))
 }
 
@@ -161,7 +161,7 @@ async fn locked_rows(
     rows.iter().map(row_of).collect()
 }
 
-fn row_of(row: &QueryResult) -> Result<(Name, (Book, Option<Timestamp>)), DbErr> {
+pub(super) fn row_of(row: &QueryResult) -> Result<(Name, (Book, Option<Timestamp>)), DbErr> {
     let broken = |why: String| DbErr::Custom(format!("a row of limits cannot be read: {why}"));
     let name: Name = row.try_get::<String>("", "name")?.parse().map_err(broken)?;
     let book = serde_json::from_str(&row.try_get::<String>("", "book")?);

@@ -330,14 +330,14 @@ pub async fn handed_over(on: &impl ConnectionTrait) -> Result<u64, DbErr> {
     Ok(u64::try_from(count).unwrap_or(0))
 }
 
-/// Whether anything may go now and has not gone yet.
+/// Whether anything may go now, as far as no limit keeps it, and has not gone yet.
 ///
 /// # Errors
 /// The database's own.
 pub async fn anything_waits(db: &Db, on: &impl ConnectionTrait) -> Result<bool, DbErr> {
     let sql = format!(
         "SELECT 1 AS one FROM contents c WHERE c.active AND c.lane IN (0, 1) AND NOT c.held AND EXISTS \
-         (SELECT 1 FROM queue q WHERE q.content_id = c.id AND q.due_at <= {}) LIMIT 1",
+         (SELECT 1 FROM queue q WHERE q.content_id = c.id AND q.due_at <= {} AND q.aside IS NULL) LIMIT 1",
         db.now_sql()
     );
     Ok(on.query_one_raw(Statement::from_string(db.backend(), sql)).await?.is_some())

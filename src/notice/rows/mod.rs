@@ -42,7 +42,7 @@ pub use evidence::{
     read_through, record_deliveries, seal, seal_now, untold, verify,
 };
 pub use open::open;
-pub use pace::{Beat, keep_pace, outlook};
+pub use pace::{Beat, keep_pace, outlook, somebody_sends};
 pub use people::{
     ToldFailure, UNREACHED_HEADER, Unreached, tell_otherwise, telling, unreached, unreached_as_csv,
 };

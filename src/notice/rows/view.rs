@@ -4,7 +4,7 @@ use sea_orm::entity::prelude::*;
 use sea_orm::{ConnectionTrait, DbErr, PaginatorTrait, Statement};
 use serde::Serialize;
 
-use super::pace::outlook_for;
+use super::pace::{Ahead, outlook_for};
 use super::{Notice, Round, RoundText, newest, telling_round, texts, told};
 use crate::app::App;
 use crate::clock::Timestamp;
@@ -15,7 +15,7 @@ use crate::notice::RoundState;
 use crate::notice::clock::complete_by;
 use crate::policy::rows::{Policy, Version};
 use crate::policy::{self, Approval, Change};
-use crate::recipient::rows::{Accounts, Span, count_accounts};
+use crate::recipient::rows::{Accounts, Span};
 
 /// How many people are where. `total` is the sum of the others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -149,7 +149,8 @@ pub async fn anybody_untried(on: &impl ConnectionTrait, notice: NoticeId) -> Res
 pub struct Forecast {
     /// How many people.
     pub people: u64,
-    /// How many messages a second that counts on: as was measured lately, or as the relay's own limit allows.
+    /// How many messages a second that counts on: as was measured lately, or as the relay's own limit allows. A
+    /// warm-up or the limit of a domain may keep some for longer than that rate.
     pub messages_per_second: f64,
     /// When the last one would be told; null while nobody sends.
     pub projected_end: Option<Timestamp>,
@@ -180,8 +181,8 @@ pub async fn forecast(
         joined_before: None,
         bound_by: None,
     };
-    let people = count_accounts(on, &accounts).await?;
-    let outlook = outlook_for(on, app, people).await?;
+    let ahead = Ahead::of(on, app, &accounts).await?;
+    let outlook = outlook_for(on, app, &ahead).await?;
     let now = app.db.read_clock(on).await?;
     let (projected_end, complete_by) =
         (outlook.projected_end(now), complete_by(effective_at, policy.lead_time_days, now));
@@ -190,7 +191,7 @@ pub async fn forecast(
         Approval::None => Vec::new(),
     };
     Ok(Some(Forecast {
-        people,
+        people: ahead.people(),
         messages_per_second: outlook.per_second(),
         projected_end,
         complete_by,

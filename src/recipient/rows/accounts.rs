@@ -1,7 +1,9 @@
 //! Whom a notice is for, asked of the database: everyone of a brand but those who accepted the version at sign-up, those
 //! whose account is deactivated and the erased, each in the language that they read.
 
-use sea_orm::{ConnectionTrait, DbBackend, DbErr, FromQueryResult, Statement, Value};
+use std::collections::HashMap;
+
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, FromQueryResult, QueryResult, Statement, Value};
 
 use super::audience::{Selection, from};
 use crate::clock::{Timestamp, micros};
@@ -102,6 +104,45 @@ pub async fn count_accounts(on: &impl ConnectionTrait, accounts: &Accounts<'_>) 
     let row = on.query_one_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
     let n = row.map_or(Ok(0), |row| row.try_get::<i64>("", "n"))?;
     Ok(u64::try_from(n).unwrap_or(0))
+}
+
+/// How many they are at each mail domain, which takes a look at each of them as [`count_accounts`] does.
+///
+/// # Errors
+/// The database's own.
+pub async fn accounts_by_domain(
+    on: &impl ConnectionTrait,
+    accounts: &Accounts<'_>,
+) -> Result<HashMap<String, u64>, DbErr> {
+    let backend = on.get_database_backend();
+    let Selection { sql, values } = accounts.selection(backend, None);
+    let sql = format!(
+        "SELECT {} AS domain, COUNT(*) AS n FROM ({sql}) AS people JOIN recipients p ON p.id = people.id \
+         WHERE p.folded IS NOT NULL GROUP BY 1",
+        domain_of(backend, "p.folded")
+    );
+    by_domain(on, Statement::from_sql_and_values(backend, sql, values)).await
+}
+
+/// The mail domain of a folded address, an A-label, as an expression.
+pub fn domain_of(backend: DbBackend, folded: &str) -> String {
+    match backend {
+        DbBackend::Postgres => format!("split_part({folded}, '@', 2)"),
+        _ => format!("substr({folded}, instr({folded}, '@') + 1)"),
+    }
+}
+
+/// Reads rows of a domain and a number.
+///
+/// # Errors
+/// The database's own.
+pub async fn by_domain(
+    on: &impl ConnectionTrait,
+    statement: Statement,
+) -> Result<HashMap<String, u64>, DbErr> {
+    let rows = on.query_all_raw(statement).await?;
+    let number = |row: &QueryResult| row.try_get::<i64>("", "n").map(|n| u64::try_from(n).unwrap_or(0));
+    rows.iter().map(|row| Ok((row.try_get("", "domain")?, number(row)?))).collect()
 }
 
 /// Up to which moment at most some `size` people changed after `after`; none when there are fewer. People who changed at

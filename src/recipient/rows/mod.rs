@@ -19,7 +19,10 @@ use crate::db::{Kind, List};
 use crate::decision::Standing;
 use crate::id::{BrandId, RecipientId};
 
-pub use accounts::{Accounts, Span, Told, before_any_change, count_accounts, end_of_changes, settled_until};
+pub use accounts::{
+    Accounts, Span, Told, accounts_by_domain, before_any_change, by_domain, count_accounts, domain_of,
+    end_of_changes, settled_until,
+};
 pub use audience::{Selection, end_of_step, meant};
 pub use file::{Bound, ImportFailure, ImportReport, import_all};
 pub use upsert::{Line, Newcomer, ensure_lines, ensure_stranger, upsert, upsert_lines};
