@@ -8,7 +8,7 @@ use tokio::io::AsyncRead;
 use super::{CliError, Context, actor, out};
 use crate::access;
 use crate::recipient::import::{Format, Rejections};
-use crate::recipient::rows::{ImportReport, import_all};
+use crate::recipient::rows::{By, ImportReport, import_all};
 
 /// Imports recipients from CSV or NDJSON
 ///
@@ -33,10 +33,14 @@ impl Import {
         let bar = out::file_bar(bytes);
         let counting = bar.wrap_async_read(file);
         let said = bar.clone();
-        let report = import_all(&app.db, &app.address_key, counting, format, None, move |so_far| {
-            said.set_message(format!("{} people, {} rejected", so_far.received, so_far.rejections.rejected));
-        })
-        .await;
+        let report =
+            import_all(&app.db, &app.address_key, counting, format, None, By::Keeper, move |so_far| {
+                said.set_message(format!(
+                    "{} people, {} rejected",
+                    so_far.received, so_far.rejections.rejected
+                ));
+            })
+            .await;
         bar.finish_and_clear();
         let report = report.map_err(CliError::failed)?;
         record(&app, &report).await?;

@@ -3,7 +3,7 @@
 //! Pure. What is not said stays as it is. An upsert says nothing of opt-outs and of the standing; those have ways of
 //! their own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
@@ -98,6 +98,47 @@ pub struct Upserted {
     pub id: RecipientId,
     /// What was done.
     pub outcome: Outcome,
+}
+
+/// Why nothing is stored of what is said of a person.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// They cannot have accepted a version that nobody can read, or that was called off.
+    #[error(
+        "names version {number} of {policy:?}, which is not published; name one that people could accept"
+    )]
+    NotPublished {
+        /// The slug of the policy.
+        policy: String,
+        /// The number.
+        number: i64,
+    },
+    /// What they accepted is not for this key to change.
+    #[error(
+        "says that somebody who is stored accepted another version of {0:?}; only keys of role admin or accounts say that"
+    )]
+    NotTheirs(String),
+}
+
+/// The versions that are published and not withdrawn: the slug of the policy and the number.
+pub(super) type Published = BTreeSet<(String, i64)>;
+
+/// The first version said to be accepted that is not published, of those that are not stored already.
+pub(super) fn not_published(said: &Upsert, stored: &Value, published: &Published) -> Option<Refused> {
+    let mut accepted = said.policies.iter().filter(|(_, version)| !version.is_null());
+    accepted.find_map(|(policy, version)| {
+        let number = version.as_i64().unwrap_or(i64::MAX);
+        let known = stored.get(policy) == Some(version) || published.contains(&(policy.clone(), number));
+        (!known).then(|| Refused::NotPublished { policy: policy.clone(), number })
+    })
+}
+
+/// The first policy of which what is said differs from what is stored.
+pub(super) fn changes_what_was_accepted(said: &Upsert, stored: &Value) -> Option<Refused> {
+    let differs = |(policy, version): &(&String, &Value)| {
+        stored.get(policy.as_str()).unwrap_or(&Value::Null) != *version
+    };
+    said.policies.iter().find(differs).map(|(policy, _)| Refused::NotTheirs(policy.clone()))
 }
 
 impl Upsert {

@@ -12,6 +12,6 @@ pub mod rows;
 #[cfg(test)]
 mod tests;
 
-pub use change::{CustomerOf, Membership, Outcome, Upsert, Upserted};
+pub use change::{CustomerOf, Membership, Outcome, Refused, Upsert, Upserted};
 pub use filter::Audience;
 pub use rows::{Member, Recipient};

@@ -52,7 +52,16 @@ impl Desk {
         }
         let address = EmailAddress::parse("ada@example.org").unwrap();
         let hash = app.address_key.hash(&address);
-        let made = recipients::upsert(&txn, &app.db, &app.address_key, &Upsert::new(address)).await.unwrap();
+        let made = recipients::upsert(
+            &txn,
+            &app.db,
+            &app.address_key,
+            &Upsert::new(address),
+            recipients::By::Keeper,
+        )
+        .await
+        .unwrap()
+        .unwrap();
         txn.commit().await.unwrap();
         Self { app, brand, person: made.id, hash }
     }

@@ -130,7 +130,7 @@ async fn one_at_a_time(db: &Db, key: &AddressKey, lines: &[Upsert]) -> Vec<u64> 
             continue;
         }
         let txn = db.begin().await.unwrap();
-        let done = rows::upsert(&txn, db, key, said).await.unwrap();
+        let done = rows::upsert(&txn, db, key, said, rows::By::Keeper).await.unwrap().unwrap();
         txn.commit().await.unwrap();
         counts[match done.outcome {
             Outcome::Created => 1,
@@ -149,6 +149,8 @@ on_both! {
             tidings.brand(brand).await;
         }
         tidings.delete("/brands/gone").await.is(204);
+        tidings.published("acme", "privacy", 3).await;
+        tidings.published("beta", "terms", 2).await;
         let of = async |who: &str| {
             let found = tidings.get(&format!("/recipients?email={who}@people.example.com")).await.ok();
             let person = &found["items"][0];
@@ -192,8 +194,6 @@ on_both! {
         assert_eq!(counts(&report), [3, 1, 0, 0, 0, 2], "{report}");
         assert_eq!(of("x").await.0, json!(["acme"]));
         // Nor does it say what people accepted of others' policies.
-        tidings.put("/policies/privacy", json!({ "brand": "acme", "title": "Privacy" })).await.is(201);
-        tidings.put("/policies/terms", json!({ "brand": "beta", "title": "Terms" })).await.is(201);
         let csv = "email,policies\nx@people.example.com,privacy=3\ny@people.example.com,privacy=3;terms=1\n";
         let report = bound.post_text("/recipients/import", "text/csv", csv).await.ok();
         assert_eq!(counts(&report), [2, 0, 1, 0, 0, 1], "{report}");
@@ -235,7 +235,7 @@ on_both! {
                 file += &format!("{spelt}\n");
                 lines.push(said);
             }
-            let report = rows::import_all(whole, key, file.as_bytes(), Format::Ndjson, bound, |_| {}).await.unwrap();
+            let report = rows::import_all(whole, key, file.as_bytes(), Format::Ndjson, bound, rows::By::Keeper, |_| {}).await.unwrap();
             let counted = counts(&serde_json::to_value(report).unwrap());
             assert_eq!(counted, one_at_a_time(&single, key, &lines).await, "round {round} of seed {seed}");
             assert_eq!(everybody(whole).await, everybody(&single).await, "round {round} of seed {seed}");

@@ -88,7 +88,7 @@ async fn crowd(tidings: &Tidings, random: &mut StdRng, brands: [BrandId; 2]) {
                 said.attributes.insert(key.to_owned(), values[random.random_range(0..values.len())].clone());
             }
         }
-        rows::upsert(&txn, &app.db, &app.address_key, &said).await.unwrap();
+        rows::upsert(&txn, &app.db, &app.address_key, &said, rows::By::Keeper).await.unwrap().unwrap();
     }
     txn.commit().await.unwrap();
 }
@@ -181,6 +181,8 @@ on_both! {
         let tidings = Tidings::start_web(database).await;
         tidings.brand("acme").await;
         tidings.brand("bolt").await;
+        tidings.published("acme", "privacy", 3).await;
+        tidings.published("bolt", "terms", 1).await;
         let full = json!({
             "email": "ann@example.org", "name": "Ann", "external_id": "crm-1", "locale": "de-AT",
             "brands": ["acme"], "customer_of": ["acme"], "tags": ["a", "b", "a"],
@@ -240,6 +242,70 @@ on_both! {
         tidings.patch(&path, json!({ "standing": "erased" })).await.refuses("/standing");
         tidings.patch(&path, json!({ "standing": "gone" })).await.refuses("/standing");
         tidings.get("/recipients/0").await.problem(404);
+        tidings.stop().await;
+    }
+
+    async fn what_was_accepted_is_published_when_it_is_stored(database: Database) {
+        let tidings = Tidings::start_web(database).await;
+        tidings.brand("acme").await;
+        tidings.published("acme", "privacy", 1).await;
+        let accepts = |email: &str, version: i64| json!({ "email": email, "policies": { "privacy": version } });
+        let reason = tidings.post("/recipients", accepts("ann@example.org", 2)).await.refuses("/policies");
+        assert!(reason.contains("version 2") && reason.contains("not published"), "{reason}");
+        assert_eq!(by_email(&tidings, "ann@example.org").await.ok()["items"], json!([]));
+        let id = tidings.post("/recipients", accepts("ann@example.org", 1)).await.is(201).json()["id"].clone();
+        let path = format!("/recipients/{}", id.as_str().unwrap());
+        let draft = json!({
+            "body_markdown": "# T", "change": "adverse", "summary": "S.", "effective_at": tidings.in_days(40),
+        });
+        tidings.post("/policies/privacy/versions", draft).await.is(201);
+        for unheard_of in [json!({ "privacy": 2 }), json!({ "nowhere": 1 })] {
+            tidings.patch(&path, json!({ "policies": unheard_of })).await.refuses("/policies");
+        }
+        let file = "email,policies\nann@example.org,privacy=2\nbob@example.org,privacy=1\neve@example.org,privacy=2\n";
+        let report = tidings.post_text("/recipients/import", "text/csv", file).await.ok();
+        assert_eq!((&report["created"], &report["rejected"]), (&json!(1), &json!(2)), "{report}");
+        assert_eq!((&report["errors"][0]["line"], &report["errors"][1]["line"]), (&json!(2), &json!(4)), "{report}");
+        let published = tidings.post_empty("/policies/privacy/versions/2/publish").await.ok();
+        tidings.patch(&path, json!({ "policies": { "privacy": 2 } })).await.ok();
+        // What is stored already may be said again when the version was called off.
+        let notice = published["notice"]["id"].as_str().unwrap();
+        tidings.post(&format!("/notices/{notice}/withdraw"), json!({ "reason": "No." })).await.ok();
+        tidings.post("/recipients", accepts("ann@example.org", 2)).await.is(200);
+        tidings.post("/recipients", accepts("bob@example.org", 2)).await.refuses("/policies");
+        let report = tidings.post_text("/recipients/import", "text/csv", file).await.ok();
+        assert_eq!((&report["unchanged"], &report["rejected"]), (&json!(2), &json!(1)), "{report}");
+        tidings.patch(&path, json!({ "policies": { "privacy": null } })).await.ok();
+        tidings.patch(&path, json!({ "policies": { "privacy": 2 } })).await.refuses("/policies");
+        tidings.stop().await;
+    }
+
+    async fn what_people_accepted_is_changed_by_no_marketer(database: Database) {
+        let tidings = Tidings::start_web(database).await;
+        tidings.brand("acme").await;
+        tidings.published("acme", "privacy", 2).await;
+        let marketer = key(&tidings, Role::Marketer, Some("acme")).await;
+        let accounts = key(&tidings, Role::Accounts, None).await;
+        let accepts = |version: i64| json!({ "email": "ann@example.org", "policies": { "privacy": version } });
+        let id = marketer.post("/recipients", accepts(1)).await.is(201).json()["id"].clone();
+        let path = format!("/recipients/{}", id.as_str().unwrap());
+        let bob = tidings.recipient("bob@example.org").await;
+        for answer in [
+            marketer.post("/recipients", accepts(2)).await,
+            marketer.patch(&path, json!({ "policies": { "privacy": 2 } })).await,
+            marketer.patch(&path, json!({ "policies": { "privacy": null } })).await,
+            marketer.patch(&format!("/recipients/{bob}"), json!({ "policies": { "privacy": 1 } })).await,
+        ] {
+            assert_eq!(answer.problem(403)["errors"][0]["pointer"], "/policies");
+        }
+        assert_eq!(marketer.post("/recipients", accepts(1)).await.is(200).json()["policies"], json!({ "privacy": 1 }));
+        let file = "email,policies\nann@example.org,privacy=2\nbob@example.org,privacy=1\neve@example.org,privacy=2\n";
+        let report = marketer.post_text("/recipients/import", "text/csv", file).await.ok();
+        assert_eq!((&report["created"], &report["updated"], &report["rejected"]), (&json!(1), &json!(0), &json!(2)), "{report}");
+        assert_eq!((&report["errors"][0]["line"], &report["errors"][1]["line"]), (&json!(2), &json!(3)), "{report}");
+        let same = marketer.post_text("/recipients/import", "text/csv", "email,policies\nann@example.org,privacy=1\n").await;
+        assert_eq!(same.ok()["unchanged"], 1);
+        assert_eq!(accounts.patch(&path, json!({ "policies": { "privacy": 2 } })).await.ok()["policies"], json!({ "privacy": 2 }));
         tidings.stop().await;
     }
 

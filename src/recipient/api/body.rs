@@ -51,7 +51,8 @@ pub(super) struct Body {
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     pub(super) attributes: Option<Map<String, Value>>,
-    /// Which version of which policy was accepted at sign-up, such as `{"privacy": 3}`; laid over those stored.
+    /// Which version of which policy was accepted at sign-up, such as `{"privacy": 3}`; laid over those stored. Each has to
+    /// be published; of somebody stored they are changed by admin and accounts only.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     pub(super) policies: Option<Map<String, Value>>,

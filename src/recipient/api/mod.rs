@@ -19,7 +19,7 @@ use utoipa_axum::routes;
 
 use self::body::{Body, Patched, View};
 use super::rows::{self, Recipient};
-use super::{CustomerOf, Membership, Outcome};
+use super::{CustomerOf, Membership, Outcome, Refused};
 use crate::access::rows::record;
 use crate::address::{AddressError, EmailAddress};
 use crate::app::App;
@@ -42,7 +42,7 @@ pub fn router() -> OpenApiRouter<App> {
     responses(
         (status = 201, description = "The person is new", body = View),
         (status = 200, description = "The person was known", body = View),
-        (status = 403, description = "`customer_of` is for admin and accounts", body = Problem),
+        (status = 403, description = "`customer_of`, and `policies` of somebody stored, are for admin and accounts", body = Problem),
         (status = 409, description = "The person was erased", body = Problem),
         (status = 422, description = "A field cannot be used", body = Problem),
     )
@@ -73,7 +73,7 @@ async fn upsert(
     if let (Some(own), Membership::Unsaid) = (caller.brand, &said.membership) {
         said.membership = Membership::Join(own);
     }
-    let done = rows::upsert(&txn, db, &app.address_key, &said).await?;
+    let done = rows::upsert(&txn, db, &app.address_key, &said, by(&caller)).await??;
     let action = match done.outcome {
         Outcome::Created => "recipient.create",
         Outcome::Updated => "recipient.update",
@@ -146,7 +146,7 @@ async fn read(
     patch, path = "/recipients/{id}", tag = "recipients", params(("id" = String, Path)), request_body = Body,
     responses(
         (status = 200, body = Patched),
-        (status = 403, description = "`standing` and `customer_of` are for admin and accounts", body = Problem),
+        (status = 403, description = "`standing`, `customer_of` and other `policies` are for admin and accounts", body = Problem),
         (status = 404, body = Problem),
         (status = 409, description = "The person was erased", body = Problem),
         (status = 422, description = "A field cannot be used", body = Problem),
@@ -181,7 +181,7 @@ async fn change(
     let txn = db.begin().await?;
     said.membership = membership(&*txn, &caller, &body).await?;
     said.customer_of = customer_of(&*txn, &caller, &body).await?;
-    if rows::upsert(&txn, db, &app.address_key, &said).await?.outcome == Outcome::Erased {
+    if rows::upsert(&txn, db, &app.address_key, &said, by(&caller)).await??.outcome == Outcome::Erased {
         return Err(erased());
     }
     let detail = json!({ "fields": named(&body), "standing": body.standing });
@@ -232,6 +232,27 @@ fn must_leave_alone(caller: &Caller, body: &Body) -> Result<(), Problem> {
         problem.errors = vec![FieldError { pointer: format!("/{field}"), reason }];
         problem
     })
+}
+
+/// Who says it, as far as it matters for what people accepted.
+fn by(caller: &Caller) -> rows::By {
+    caller.must_be(&[Role::Accounts]).map_or(rows::By::Marketer, |()| rows::By::Keeper)
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::NotPublished { .. } => Self::field("/policies", refused.to_string()),
+            Refused::NotTheirs(_) => {
+                let detail =
+                    "Only keys of role admin or accounts change what somebody accepted (`policies`).";
+                let mut problem = Self::forbidden(detail);
+                problem.errors =
+                    vec![FieldError { pointer: "/policies".to_owned(), reason: refused.to_string() }];
+                problem
+            }
+        }
+    }
 }
 
 fn erased() -> Problem {

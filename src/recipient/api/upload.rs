@@ -23,7 +23,8 @@ pub(super) fn router() -> OpenApiRouter<App> {
         description = "CSV has a header `email,name,external_id,locale,tags` in any order, tags parted by `;`; besides \
             `brands`, the slugs of those that the person belongs to and of no others, such as `acme;beta`, and `policies`, what \
             was accepted at sign-up, such as `privacy=3;terms=1`; any other column is `attributes.<column>`. NDJSON has the same \
-            names, `tags` and `brands` arrays, `policies` and `attributes` objects. An empty field leaves what is stored.",
+            names, `tags` and `brands` arrays, `policies` and `attributes` objects. An empty field leaves what is stored. \
+            What was accepted has to be published; of somebody stored a key of role marketer does not change it.",
         content((String = "text/csv"), (String = "application/x-ndjson")),
     ),
     responses(
@@ -49,7 +50,9 @@ async fn import(
     // Before the first line and after the last: a file that breaks off leaves its trace too.
     audit("recipients.import", json!({ "brand": caller.brand })).await?;
     let bound = super::bound(db.reads(), &caller).await?;
-    let report = import_all(db, &app.address_key, upload.into_reader(), format, bound, |_| {}).await?;
+    let report =
+        import_all(db, &app.address_key, upload.into_reader(), format, bound, super::by(&caller), |_| {})
+            .await?;
     let counts = json!({
         "received": report.received, "created": report.created, "updated": report.updated,
         "unchanged": report.unchanged, "duplicates": report.duplicates, "rejected": report.rejections.rejected,

@@ -7,12 +7,12 @@ use serde::Serialize;
 use tokio::io::AsyncRead;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Line, upsert_lines};
+use super::{Answer, By, Line, upsert_lines};
 use crate::address::{AddressHash, AddressKey};
 use crate::brand;
 use crate::db::Db;
 use crate::id::BrandId;
-use crate::recipient::change::{Membership, Outcome, Upsert, Upserted};
+use crate::recipient::change::{Membership, Outcome, Upsert};
 use crate::recipient::import::{self, Extra, Format, ImportError, Lines, Record, Rejections};
 
 /// How many addresses of a file are remembered: 64 MB at most.
@@ -68,7 +68,8 @@ pub enum ImportFailure {
 
 /// Stores every line of a file, in bounded memory and one transaction a chunk. With a key that is `bound` to a
 /// brand somebody new belongs to it alone, somebody known joins it, and a line that names other brands or their policies is
-/// refused; with another one somebody new of whom nothing else is said belongs to every brand.
+/// refused; with another one somebody new of whom nothing else is said belongs to every brand. Refused is also a line that names
+/// a version which is not published, and one by which a marketer changes what somebody stored accepted.
 /// `progress` is told after each chunk what became of the file so far.
 ///
 /// Of several records with one address the first counts and the others are `duplicates`. So that memory stays bounded
@@ -83,6 +84,7 @@ pub async fn import_all(
     source: impl AsyncRead + Unpin,
     format: Format,
     bound: Option<Bound>,
+    by: By,
     mut progress: impl FnMut(&ImportReport),
 ) -> Result<ImportReport, ImportFailure> {
     let most = most_lines(db);
@@ -105,7 +107,7 @@ pub async fn import_all(
             progress(&report);
         }
         let Some(chunk) = chunk? else { return Ok(report) };
-        storing = Some(AbortOnDropHandle::new(tokio::spawn(store(db.clone(), chunk))));
+        storing = Some(AbortOnDropHandle::new(tokio::spawn(store(db.clone(), chunk, by))));
     }
 }
 
@@ -120,11 +122,12 @@ impl ImportReport {
         self.received += received;
         self.duplicates += duplicates;
         for (number, answer) in numbers.into_iter().zip(stored.answers) {
-            match answer.outcome {
-                Outcome::Created => self.created += 1,
-                Outcome::Updated => self.updated += 1,
-                Outcome::Unchanged => self.unchanged += 1,
-                Outcome::Erased => {
+            match answer.map(|answer| answer.outcome) {
+                Err(refused) => rejected.push((number, format!("`policies` {refused}"))),
+                Ok(Outcome::Created) => self.created += 1,
+                Ok(Outcome::Updated) => self.updated += 1,
+                Ok(Outcome::Unchanged) => self.unchanged += 1,
+                Ok(Outcome::Erased) => {
                     let reason = "the person behind this address was erased; nothing was stored";
                     rejected.push((number, reason.to_owned()));
                 }
@@ -218,7 +221,7 @@ impl Chunk {
 /// A chunk with what became of each line.
 struct Stored {
     chunk: Chunk,
-    answers: Vec<Upserted>,
+    answers: Vec<Answer>,
 }
 
 /// What a line says, or why it cannot be used.
@@ -240,12 +243,12 @@ fn as_upsert(record: Record, of: &Brands) -> Result<Upsert, String> {
     Ok(said)
 }
 
-async fn store(db: Db, chunk: Chunk) -> Result<Stored, DbErr> {
+async fn store(db: Db, chunk: Chunk, by: By) -> Result<Stored, DbErr> {
     if chunk.lines.is_empty() {
         return Ok(Stored { chunk, answers: Vec::new() });
     }
     let txn = db.begin().await?;
-    let answers = upsert_lines(&txn, &db, &chunk.lines).await?;
+    let answers = upsert_lines(&txn, &db, &chunk.lines, by).await?;
     txn.commit().await?;
     Ok(Stored { chunk, answers })
 }

@@ -25,7 +25,7 @@ pub use accounts::{
 };
 pub use audience::{Selection, end_of_step, meant};
 pub use file::{Bound, ImportFailure, ImportReport, import_all};
-pub use upsert::{Line, Newcomer, ensure_lines, ensure_stranger, upsert, upsert_lines};
+pub use upsert::{Answer, By, Line, Newcomer, ensure_lines, ensure_stranger, upsert, upsert_lines};
 
 /// A person as stored.
 pub type Recipient = recipient::Model;

@@ -5,7 +5,7 @@
 //! inserts it can only wait for somebody who inserted a greater hash or is past inserting; while it locks, all that it
 //! locks is committed, so it can only wait for somebody who has locked a greater hash.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sea_orm::entity::prelude::*;
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
@@ -15,7 +15,7 @@ use crate::address::{AddressHash, AddressKey, EmailAddress};
 use crate::clock::Timestamp;
 use crate::db::{Db, Kind, List, Write};
 use crate::id::{BrandId, RecipientId};
-use crate::recipient::change::{self, Membership, Outcome, Upsert, Upserted};
+use crate::recipient::change::{self, Membership, Outcome, Published, Refused, Upsert, Upserted};
 
 /// Somebody who is to become a recipient of a brand unless the address is known already.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,12 +48,13 @@ impl Line {
     }
 }
 
-/// Stores what is said of one person. Calls at the same moment for one address wait for each other and do not fail.
+/// Stores what is said of one person, or says why it cannot. Calls at the same moment for one address wait for each other and
+/// do not fail.
 ///
 /// # Errors
 /// The database's own.
-pub async fn upsert(txn: &Write, db: &Db, key: &AddressKey, said: &Upsert) -> Result<Upserted, DbErr> {
-    one(store(txn, db, &[Line::new(said.clone(), key)], Known::Change).await?)
+pub async fn upsert(txn: &Write, db: &Db, key: &AddressKey, said: &Upsert, by: By) -> Result<Answer, DbErr> {
+    one(store(txn, db, &[Line::new(said.clone(), key)], Known::Change(by)).await?)
 }
 
 /// Stores what is said of many people; the answers come in the order of the lines. Of two lines with one address the
@@ -61,8 +62,8 @@ pub async fn upsert(txn: &Write, db: &Db, key: &AddressKey, said: &Upsert) -> Re
 ///
 /// # Errors
 /// The database's own.
-pub async fn upsert_lines(txn: &Write, db: &Db, lines: &[Line]) -> Result<Vec<Upserted>, DbErr> {
-    store(txn, db, lines, Known::Change).await
+pub async fn upsert_lines(txn: &Write, db: &Db, lines: &[Line], by: By) -> Result<Vec<Answer>, DbErr> {
+    store(txn, db, lines, Known::Change(by)).await
 }
 
 /// Makes somebody a recipient who belongs to no brand, and so to no audience; somebody known stays as stored.
@@ -76,7 +77,7 @@ pub async fn ensure_stranger(
     newcomer: &Newcomer,
 ) -> Result<Upserted, DbErr> {
     let said = as_upsert(newcomer, Membership::Only(Vec::new()));
-    one(store(txn, db, &[Line::new(said, key)], Known::Leave).await?)
+    one(store(txn, db, &[Line::new(said, key)], Known::Leave).await?)?.map_err(unheard_of)
 }
 
 /// Makes the newcomers recipients of the brand; somebody known stays as stored, of whatever brand. Says who they are
@@ -94,7 +95,14 @@ pub async fn ensure_lines(
     let line = |newcomer| Line::new(as_upsert(newcomer, Membership::Join(brand)), key);
     let lines: Vec<Line> = newcomers.iter().map(line).collect();
     let stored = store(txn, db, &lines, Known::Leave).await?;
-    Ok(stored.into_iter().zip(lines).map(|(stored, line)| (stored.id, line.hash)).collect())
+    let known =
+        stored.into_iter().zip(lines).map(|(stored, line)| Ok((stored.map_err(unheard_of)?.id, line.hash)));
+    known.collect()
+}
+
+/// Of a newcomer nothing is said that can be refused.
+fn unheard_of(refused: Refused) -> DbErr {
+    DbErr::Custom(refused.to_string())
 }
 
 fn as_upsert(newcomer: &Newcomer, membership: Membership) -> Upsert {
@@ -104,14 +112,23 @@ fn as_upsert(newcomer: &Newcomer, membership: Membership) -> Upsert {
     said
 }
 
+/// Who says it, as far as it matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// Who may say what people accepted.
+    Keeper,
+    /// Who may say so of people who are new alone.
+    Marketer,
+}
+
 /// What happens to people who are stored already.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Known {
-    Change,
+    Change(By),
     Leave,
 }
 
-async fn store(txn: &Write, db: &Db, lines: &[Line], known: Known) -> Result<Vec<Upserted>, DbErr> {
+async fn store(txn: &Write, db: &Db, lines: &[Line], known: Known) -> Result<Vec<Answer>, DbErr> {
     if lines.is_empty() {
         return Ok(Vec::new());
     }
@@ -120,6 +137,9 @@ async fn store(txn: &Write, db: &Db, lines: &[Line], known: Known) -> Result<Vec
     for line in lines {
         distinct.entry(&line.hash).or_insert(line);
     }
+    let published = published(txn, lines).await?;
+    let mut answers = refused_newcomers(txn, &distinct, &published).await?;
+    distinct.retain(|hash, _| !answers.contains_key(*hash));
     let now = db.read_clock(&**txn).await?;
     let people: Vec<(Recipient, Vec<RecipientBrand>)> =
         distinct.values().map(|line| newcomer(line, now)).collect();
@@ -135,11 +155,10 @@ async fn store(txn: &Write, db: &Db, lines: &[Line], known: Known) -> Result<Vec
         }
         stored
     };
-    let mut answers: HashMap<AddressHash, Upserted> = HashMap::with_capacity(people.len());
     let mut new_ties = Vec::new();
     for (person, ties) in people {
         if !others.contains_key(&person.address_hash) {
-            answers.insert(person.address_hash, Upserted { id: person.id, outcome: Outcome::Created });
+            answers.insert(person.address_hash, Ok(Upserted { id: person.id, outcome: Outcome::Created }));
             new_ties.extend(ties);
         }
     }
@@ -147,18 +166,84 @@ async fn store(txn: &Write, db: &Db, lines: &[Line], known: Known) -> Result<Vec
     match known {
         Known::Leave => {
             for (hash, person) in others {
-                answers.insert(hash, Upserted { id: person.id, outcome: Outcome::Unchanged });
+                answers.insert(hash, Ok(Upserted { id: person.id, outcome: Outcome::Unchanged }));
             }
         }
-        Known::Change => change_known(txn, &distinct, others, now, &mut answers).await?,
+        Known::Change(by) => {
+            for (hash, person) in &others {
+                let Some(line) = distinct.get(hash) else { continue };
+                if let Some(refused) = refused(line, person, by, &published) {
+                    answers.insert(hash.clone(), Err(refused));
+                }
+            }
+            distinct.retain(|hash, _| !answers.get(*hash).is_some_and(Result::is_err));
+            change_known(txn, &distinct, others, now, &mut answers).await?;
+        }
     }
-    let answer = |line: &Line| answers.get(&line.hash).copied();
-    let all: Option<Vec<Upserted>> = lines.iter().map(answer).collect();
+    let answer = |line: &Line| answers.get(&line.hash).cloned();
+    let all: Option<Vec<Answer>> = lines.iter().map(answer).collect();
     all.ok_or_else(|| DbErr::RecordNotFound("an upserted person".into()))
 }
 
-fn one(answers: Vec<Upserted>) -> Result<Upserted, DbErr> {
-    answers.first().copied().ok_or_else(|| DbErr::RecordNotFound("the upserted person".into()))
+/// What became of a line.
+pub type Answer = Result<Upserted, Refused>;
+
+fn one(answers: Vec<Answer>) -> Result<Answer, DbErr> {
+    answers.into_iter().next().ok_or_else(|| DbErr::RecordNotFound("the upserted person".into()))
+}
+
+/// Of the policies that these lines name, the versions that are published and not withdrawn.
+async fn published(txn: &Write, lines: &[Line]) -> Result<Published, DbErr> {
+    let named: BTreeSet<&String> = lines.iter().flat_map(|line| line.said.policies.keys()).collect();
+    if named.is_empty() {
+        return Ok(Published::new());
+    }
+    let backend = txn.get_database_backend();
+    let mut values = Vec::new();
+    let named = List::of("slug", Kind::Text, named.into_iter().cloned());
+    let named = named.relation(backend, "named", &mut values);
+    let sql = format!(
+        "SELECT p.slug, v.number FROM {named} JOIN policies p ON p.slug = named.slug \
+         JOIN policy_versions v ON v.policy_id = p.id WHERE v.state = 'published'"
+    );
+    let rows = txn.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
+    rows.iter().map(|row| Ok((row.try_get("", "slug")?, row.try_get("", "number")?))).collect()
+}
+
+/// Those who are not stored yet and are said to have accepted what is not published. Nobody stored is ever taken away, so
+/// that who is known now is known when the lines are stored.
+async fn refused_newcomers(
+    txn: &Write,
+    lines: &BTreeMap<&AddressHash, &Line>,
+    published: &Published,
+) -> Result<HashMap<AddressHash, Answer>, DbErr> {
+    let refused = |(hash, line): (&&AddressHash, &&Line)| {
+        let refused = change::not_published(&line.said, &Json::Null, published)?;
+        Some(((*hash).clone(), Err(refused)))
+    };
+    let mut refused: HashMap<AddressHash, Answer> = lines.iter().filter_map(refused).collect();
+    if refused.is_empty() {
+        return Ok(refused);
+    }
+    let backend = txn.get_database_backend();
+    let mut values = Vec::new();
+    let asked = List::of("address_hash", Kind::Bytes, refused.keys().map(|hash| hash.0.clone()));
+    let asked = asked.relation(backend, "asked", &mut values);
+    let sql = format!(
+        "SELECT r.address_hash FROM {asked} JOIN recipients r ON r.address_hash = asked.address_hash"
+    );
+    for row in txn.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await? {
+        refused.remove(&row.try_get("", "address_hash")?);
+    }
+    Ok(refused)
+}
+
+/// Why what a line says of somebody stored is not stored. Of the erased nothing is, whatever it says.
+fn refused(line: &Line, person: &Recipient, by: By, published: &Published) -> Option<Refused> {
+    person.address.as_ref()?;
+    let changed = || change::changes_what_was_accepted(&line.said, &person.policies);
+    let not_theirs = if by == By::Marketer { changed() } else { None };
+    not_theirs.or_else(|| change::not_published(&line.said, &person.policies, published))
 }
 
 fn newcomer(line: &Line, now: Timestamp) -> (Recipient, Vec<RecipientBrand>) {
@@ -254,7 +339,7 @@ async fn change_known(
     lines: &BTreeMap<&AddressHash, &Line>,
     mut stored: HashMap<AddressHash, Recipient>,
     now: Timestamp,
-    answers: &mut HashMap<AddressHash, Upserted>,
+    answers: &mut HashMap<AddressHash, Answer>,
 ) -> Result<(), DbErr> {
     let touched: Vec<RecipientId> = lines
         .values()
@@ -284,7 +369,7 @@ async fn change_known(
                 Outcome::Unchanged
             }
         };
-        answers.insert(line.hash.clone(), Upserted { id, outcome });
+        answers.insert(line.hash.clone(), Ok(Upserted { id, outcome }));
     }
     write_changed(txn, &changed, now).await?;
     write_ties(txn, changed_ties).await

@@ -166,6 +166,19 @@ impl Tidings {
         self.post_empty(&format!("/policies/privacy/versions/{}/publish", version["number"])).await.ok();
     }
 
+    /// A policy of a brand with so many versions published, of which nobody is told.
+    pub(crate) async fn published(&self, brand: &str, policy: &str, versions: u64) {
+        self.put(&format!("/policies/{policy}"), json!({ "brand": brand, "title": policy })).await.ok();
+        for n in 1..=versions {
+            let path = format!("/policies/{policy}/versions");
+            let version = json!({
+                "body_markdown": "# T", "change": "minor", "summary": "S.", "effective_at": self.in_days(n),
+            });
+            self.post(&path, version).await.is(201);
+            self.post_empty(&format!("{path}/{n}/publish")).await.ok();
+        }
+    }
+
     /// So many days from now, by the database's clock.
     pub(crate) fn in_days(&self, days: u64) -> String {
         self.clock().now().plus(Duration::from_secs(days * 24 * 3600)).to_string()

@@ -43,7 +43,7 @@ async fn rest(tidings: &Tidings) {
 
 async fn join(txn: &Write, app: &App, email: &str) {
     let said = Upsert::new(EmailAddress::parse(email).unwrap());
-    rows::upsert(txn, &app.db, &app.address_key, &said).await.unwrap();
+    rows::upsert(txn, &app.db, &app.address_key, &said, rows::By::Keeper).await.unwrap().unwrap();
 }
 
 async fn seen(tidings: &Tidings, notice: &Value) -> Value {

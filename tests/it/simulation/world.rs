@@ -108,7 +108,10 @@ impl World {
             let hash = self.app.address_key.hash(&address);
             let upsert = Upsert::new(address);
             let key = &self.app.address_key;
-            let person = recipients::upsert(&txn, &self.app.db, key, &upsert).await.unwrap();
+            let person = recipients::upsert(&txn, &self.app.db, key, &upsert, recipients::By::Keeper)
+                .await
+                .unwrap()
+                .unwrap();
             made.push(Person { id: person.id, hash });
         }
         txn.commit().await.unwrap();

@@ -289,8 +289,8 @@ on_both! {
         tidings.recipients(3).await;
         tidings.policy(json!({ "reminder_months": 6 })).await;
         let knows = json!({ "email": "knows@people.example.com", "policies": { "privacy": 2 } });
-        tidings.post("/recipients", knows).await.is(201);
         let id = tidings.announce("adverse", json!({})).await["id"].as_str().unwrap().to_owned();
+        tidings.post("/recipients", knows).await.is(201);
         rounds_told(&tidings, &id, 1).await;
         for (email, decision) in [("p0@people.example.com", "approve"), ("p1@people.example.com", "decline")] {
             tidings.submit(&link(&tidings, email, 1).await, &[("decision", decision)]).await.is(200);
