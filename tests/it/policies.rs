@@ -336,6 +336,22 @@ on_both! {
         tidings.stop().await;
     }
 
+    async fn a_use_has_a_topic_that_people_are_in_until_they_refuse(database: Database) {
+        let tidings = scene(database).await;
+        let topic = |consent: &str| json!({ "name": "AI", "class": "marketing", "consent": consent });
+        tidings.put("/brands/acme/topics/ai", topic("opt_in")).await.is(201);
+        let body = with(version(&tidings, "new_use", 40), json!({ "topic": "ai" }));
+        let reason = tidings.post(VERSIONS, body.clone()).await.refuses("/topic");
+        assert!(reason.contains("opt_in") && reason.contains("name one whose consent is opt_out"), "{reason}");
+        tidings.put("/brands/acme/topics/ai", topic("opt_out")).await.ok();
+        tidings.post(VERSIONS, body).await.is(201);
+        tidings.put("/brands/acme/topics/ai", topic("opt_in")).await.ok();
+        tidings.post_empty("/policies/privacy/versions/2/publish").await.refuses("/topic");
+        tidings.put("/brands/acme/topics/ai", topic("opt_out")).await.ok();
+        tidings.post_empty("/policies/privacy/versions/2/publish").await.ok();
+        tidings.stop().await;
+    }
+
     async fn publishing_twice_is_the_same_answer(database: Database) {
         let tidings = scene(database).await;
         tidings.post(VERSIONS, version(&tidings, "material", 40)).await.is(201);

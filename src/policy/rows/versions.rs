@@ -9,7 +9,7 @@ use sea_orm::{ConnectionTrait, ExprTrait as _, IntoActiveModel, QueryOrder, Quer
 use sha2::{Digest, Sha256};
 
 use super::{Policy, Text, Version, before, policy, text, version, version_by_id};
-use crate::brand;
+use crate::brand::{self, Topic};
 use crate::clock::{Local, Timestamp};
 use crate::db::{Db, Write};
 use crate::id::{PolicyId, TopicId, VersionId};
@@ -180,9 +180,25 @@ async fn topic_of(
              marketing",
             topic.class
         )),
-        Some(topic) => Ok(Ok(Some(topic.id))),
+        Some(topic) => Ok(must_not_ask_first(&topic).map(|()| Some(topic.id))),
         None => flaw(format!("the policy's brand has no topic {slug:?}; PUT it first")),
     }
+}
+
+/// Of a topic that is for those alone who opted in, nobody's data may be used for what they allow by the link of a notice.
+fn must_not_ask_first(topic: &Topic) -> Result<(), Flaw> {
+    if topic.consent != "opt_in" {
+        return Ok(());
+    }
+    let slug = &topic.slug;
+    Err(Flaw::new(
+        "/topic",
+        format!(
+            "topic {slug:?} is for those alone who opted in to it (consent opt_in), so that nobody could allow the use by \
+             answering the notice; name one whose consent is opt_out, with approval \"required\" if people are to agree first, \
+             or publish another kind of change and ask for opt-ins"
+        ),
+    ))
 }
 
 fn calendar(
@@ -302,6 +318,11 @@ async fn judge(
             return Err(PolicyError::Flaws(vec![Flaw::new("/override_reason", wrong)]));
         }
         version.override_reason = Some(reason);
+    }
+    if let Some(topic) = version.use_topic_id
+        && let Some(topic) = brand::rows::topic_by_id(&**txn, topic).await?
+    {
+        must_not_ask_first(&topic).map_err(|flaw| PolicyError::Flaws(vec![flaw]))?;
     }
     let now = db.read_clock(&**txn).await?;
     let preceding = before(&**txn, version).await?;
