@@ -143,13 +143,19 @@ impl Asked {
     /// holds for nobody who has not agreed to this one. A use can be refused at any time, as the message says: the refusal is about the use, which goes on
     /// through later versions.
     pub fn closed(&self, now: Timestamp) -> Option<Closed> {
+        self.closed_to(Decision::Decline, now)
+    }
+
+    /// Why this answer is not taken at `now`: a use whose version needs approval can be refused at any time, and allowed as long
+    /// as the version can be approved.
+    pub fn closed_to(&self, decision: Decision, now: Timestamp) -> Option<Closed> {
         if self.state == State::Withdrawn {
             return Some(Closed::Withdrawn);
         }
         if self.gone {
             return Some(Closed::Gone);
         }
-        if self.question == Question::Use && !self.needs_approval {
+        if self.question == Question::Use && !(self.needs_approval && decision == Decision::Approve) {
             return None;
         }
         let is_over = self.state == State::InEffect || self.effective_at <= now;
@@ -226,6 +232,12 @@ mod tests {
         let withdrawn = Asked { state: State::Withdrawn, ..asked };
         assert_eq!(withdrawn.closed(Timestamp(1)), Some(Closed::Withdrawn));
         let both = Asked { needs_approval: true, newer: None, ..asked };
-        assert_eq!(both.closed(Timestamp(500)), Some(Closed::InEffect));
+        let closed = |decision| both.closed_to(decision, Timestamp(500));
+        assert_eq!((closed(Decision::Approve), closed(Decision::Decline)), (Some(Closed::InEffect), None));
+        assert_eq!(both.closed(Timestamp(500)), None);
+        let ahead = Asked { state: State::Running, ..both };
+        assert_eq!(ahead.closed_to(Decision::Approve, Timestamp(99)), None);
+        let overtaken = Asked { newer: Some(Approval::Required), ..ahead };
+        assert_eq!(overtaken.closed_to(Decision::Approve, Timestamp(99)), Some(Closed::Superseded));
     }
 }

@@ -92,12 +92,14 @@ pub struct Standing {
 }
 
 /// What keeps later versions from standing.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Held {
     Nothing,
     /// Somebody who was not told of one version is not bound by it through a minor one after it.
     Untold,
     Unapproved,
+    /// Somebody who said no is no newcomer, whenever they come back.
+    Declined,
 }
 
 /// Which version stands for a person at `now`. `versions` come by number.
@@ -117,7 +119,10 @@ pub fn stands(person: Person, versions: &[Offered], now: Timestamp) -> Standing 
         };
         if because.binds() {
             standing.version = Some(version.number);
-            standing.since = Some(since(person, version, because));
+            let from = since(person, version, because);
+            // A minor one holds no earlier than what it follows, of which somebody may have been told late.
+            let waited = standing.since.filter(|_| because == Because::Minor);
+            standing.since = waited.max(Some(from));
         }
     }
     standing
@@ -144,24 +149,27 @@ impl Because {
 /// What is to be said of a version that is in effect and not the first one, and what that means for those after it.
 fn judge(person: Person, version: &Offered, held: Held) -> (Because, Held) {
     // Their own no counts for more than what a company's system says of them.
-    let declined = version.answer == Some(Decision::Decline);
+    let asked = version.approval == Approval::Required;
+    let declined = asked && version.answer == Some(Decision::Decline);
     if !declined && person.accepted.is_some_and(|accepted| accepted >= version.number) {
         return (Because::AcceptedAtSignUp, Held::Nothing);
     }
-    // Whoever is known to have accepted an earlier version only was here before, whenever the account was stored.
-    if person.accepted.is_none() && person.joined_at >= version.effective_at {
+    // Whoever is known to have accepted an earlier version only was here before, whenever the account was stored; and so was
+    // whoever declined one.
+    let newcomer = person.accepted.is_none() && !declined && held != Held::Declined;
+    if newcomer && person.joined_at >= version.effective_at {
         return (Because::JoinedAfter, Held::Nothing);
     }
-    if version.approval == Approval::Required {
+    if asked {
         return match version.answer {
             Some(Decision::Approve) => (Because::Approved, Held::Nothing),
-            Some(Decision::Decline) => (Because::Declined, Held::Unapproved),
+            Some(Decision::Decline) => (Because::Declined, Held::Declined),
             // Who was never asked is not silent.
-            None if version.told_at.is_none() => (Because::NotTold, Held::Unapproved),
-            None => (Because::Silence, Held::Unapproved),
+            None if version.told_at.is_none() => (Because::NotTold, held.max(Held::Unapproved)),
+            None => (Because::Silence, held.max(Held::Unapproved)),
         };
     }
-    if held == Held::Unapproved {
+    if held >= Held::Unapproved {
         return (Because::EarlierNotApproved, held);
     }
     if version.change == Change::Minor {
@@ -318,6 +326,35 @@ mod tests {
         assert_eq!(of(STRICT, EARLY, &versions), (Some(4), Some(400), Because::Told, false));
     }
 
+    #[test]
+    fn what_somebody_declined_holds_no_more_when_they_leave_and_come_back() {
+        let back = |at| Person { joined_at: Timestamp(at), accepted: None };
+        let mut versions = vec![version(1, Change::Material), answered(2, Decision::Decline)];
+        assert_eq!(of(STRICT, back(250), &versions), (Some(1), Some(250), Because::Declined, false));
+        // Nor does a later one bring it in under which they come back, until they agree to one.
+        versions.extend([told(3, Change::Material, 250), told(4, Change::Adverse, 350)]);
+        assert_eq!(of(STRICT, back(350), &versions[..3]).2, Because::EarlierNotApproved);
+        assert_eq!(of(STRICT, back(450), &versions), (Some(1), Some(450), Because::Silence, false));
+        versions.push(answered(5, Decision::Approve));
+        assert_eq!(of(STRICT, back(450), &versions), (Some(5), Some(500), Because::Approved, false));
+        // What is said of a use alone is about the use.
+        let refused = Offered { answer: Some(Decision::Decline), ..version(2, Change::NewUse) };
+        let found = of(STRICT, back(250), &[version(1, Change::Material), refused]);
+        assert_eq!((found.0, found.2), (Some(2), Because::JoinedAfter));
+    }
+
+    #[test]
+    fn a_minor_version_holds_since_somebody_was_told_of_what_it_follows() {
+        let mut versions =
+            vec![version(1, Change::Material), told(2, Change::Material, 460), version(3, Change::Minor)];
+        assert_eq!(of(STRICT, EARLY, &versions), (Some(3), Some(460), Because::Minor, false));
+        // Whoever was told of the next one in time is bound by that, whenever they heard of the one before.
+        versions.push(told(4, Change::Material, 350));
+        versions.push(version(5, Change::Minor));
+        assert_eq!(of(STRICT, EARLY, &versions[..4]), (Some(4), Some(400), Because::Told, false));
+        assert_eq!(of(STRICT, EARLY, &versions), (Some(5), Some(500), Because::Minor, false));
+    }
+
     fn any_versions() -> impl Strategy<Value = Vec<Offered>> {
         let one = (
             prop::sample::select(Change::ALL.to_vec()),
@@ -412,7 +449,8 @@ mod tests {
             };
             // But that what was accepted at sign-up goes on until somebody says no.
             prop_assert!(with(Some(Decision::Decline)) <= with(None));
-            if person.accepted.is_none() {
+            // And whoever says no is no newcomer.
+            if person.accepted.is_none() && versions.iter().all(|version| version.effective_at > person.joined_at) {
                 prop_assert_eq!(with(None), with(Some(Decision::Decline)));
             }
             prop_assert!(with(Some(Decision::Approve)) >= with(None));

@@ -1,11 +1,15 @@
 //! Answers that people give by letter or telephone: recorded by an operator, they count as those given on the page.
 
+use reqwest::Method;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use tidings::access::rows::create_key;
 use tidings::web::Role;
 
-use crate::approvals::{ADA, BOB, DAY, announced, in_effect, link, person, scene, stands, tallied, told};
+use crate::approvals::{
+    ADA, BOB, DAY, announced, answers as pressed, as_json, in_effect, link, person, scene, stands, tallied,
+    told,
+};
 use crate::evidence::{command, evidence_of, run_sql};
 use crate::harness::{Act, Api, Database, Stage, Tidings, said};
 use crate::policies::{version, with};
@@ -187,6 +191,48 @@ on_both! {
         tidings.submit(&page, &[("decision", "decline")]).await.is(200);
         desk.post(&answers, letter(&ada, "approve")).await.ok();
         assert_eq!(decided().await, "send");
+        tidings.stop().await;
+    }
+
+    async fn a_use_that_needs_approval_is_refused_after_the_day_too_and_allowed_no_more(database: Database) {
+        let tidings = scene(database).await;
+        tidings.topic("acme", "profiling", "marketing").await;
+        let body = with(version(&tidings, "new_use", 40), json!({ "topic": "profiling", "approval": "required" }));
+        let notice = announced(&tidings, body).await;
+        told(&tidings, &notice, 2).await;
+        let (ada, bob) = (link(&tidings, ADA, 1).await, link(&tidings, BOB, 1).await);
+        pressed(&tidings, &ada, "approve").await.is(200);
+        assert!(tidings.page(&ada).await.text.contains("I allow it"));
+        tidings.advance(DAY * 41);
+        in_effect(&tidings, &notice).await;
+        let found = async |email: &str| {
+            let found = stands(&tidings, email).await;
+            (found["version"].clone(), found["because"].clone(), found["uses"][0]["allowed"].clone())
+        };
+        assert_eq!(found(ADA).await, (json!(2), json!("approved"), json!(true)));
+        assert_eq!(found(BOB).await, (json!(1), json!("silence"), json!(false)));
+        // Nobody agrees to it any more.
+        let late = as_json(&tidings, Method::POST, &bob, "decision=approve").await.is(200).json();
+        assert_eq!((&late["recorded"], &late["closed"]), (&json!(false), &json!("in_effect")), "{late}");
+        assert!(pressed(&tidings, &bob, "approve").await.is(200).text.contains("The change has taken effect"));
+        let bob_id = id_of(&tidings, BOB).await;
+        let path = format!("/notices/{notice}/answers");
+        tidings.post(&path, letter(&bob_id, "approve")).await.problem(409);
+        assert_eq!(tallied(&tidings, &notice).await, [1, 0, 1]);
+        // Everybody refuses the use, and what else they agreed to stays.
+        let page = tidings.page(&ada).await;
+        assert!(page.text.contains("at any time later") && page.text.contains("I refuse it"), "{}", page.text);
+        assert!(!page.text.contains("You could answer") && page.text.matches("<button").count() == 1, "{}", page.text);
+        assert!(pressed(&tidings, &ada, "decline").await.is(200).text.contains("Saved: you refuse it"));
+        assert_eq!(tidings.post(&path, letter(&bob_id, "decline")).await.ok()["recorded"], true);
+        for email in [ADA, BOB] {
+            let decided = tidings.get(&format!("/explain?email={email}&brand=acme&topic=profiling")).await.ok();
+            assert_eq!(decided["decision"], "suppress", "{email}");
+        }
+        assert_eq!(tallied(&tidings, &notice).await, [0, 2, 0]);
+        assert_eq!(found(ADA).await, (json!(2), json!("approved"), json!(false)));
+        assert_eq!(stands(&tidings, ADA).await["answers"][0]["decision"], "decline");
+        assert_eq!(found(BOB).await, (json!(1), json!("silence"), json!(false)));
         tidings.stop().await;
     }
 

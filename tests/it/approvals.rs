@@ -76,11 +76,11 @@ pub(crate) async fn presses(tidings: &Tidings, path: &str, decision: &str) -> An
     tidings.submit(path, &[("decision", decision), ("shown", &shown_on(&page))]).await
 }
 
-async fn answers(tidings: &Tidings, path: &str, decision: &str) -> Answer {
+pub(crate) async fn answers(tidings: &Tidings, path: &str, decision: &str) -> Answer {
     tidings.submit(path, &[("decision", decision)]).await
 }
 
-async fn as_json(tidings: &Tidings, method: Method, path: &str, body: &'static str) -> Answer {
+pub(crate) async fn as_json(tidings: &Tidings, method: Method, path: &str, body: &'static str) -> Answer {
     let request = tidings.anonymous().request(method, path).header("accept", "application/json");
     Answer::of(request.header("content-type", "application/x-www-form-urlencoded").body(body)).await
 }
@@ -208,6 +208,25 @@ on_both! {
         let (ada, bob) = (stands(&tidings, ADA).await, stands(&tidings, BOB).await);
         assert_eq!((&ada["version"], &ada["because"]), (&json!(1), &json!("declined")), "{ada}");
         assert_eq!((&bob["version"], &bob["because"]), (&json!(2), &json!("accepted_at_sign_up")), "{bob}");
+        tidings.stop().await;
+    }
+
+    async fn what_somebody_declined_does_not_hold_when_they_leave_the_brand_and_come_back(database: Database) {
+        let tidings = scene(database).await;
+        tidings.brand("bee").await;
+        let notice = announced(&tidings, version(&tidings, "adverse", 40)).await;
+        told(&tidings, &notice, 2).await;
+        answers(&tidings, &link(&tidings, ADA, 1).await, "decline").await.is(200);
+        tidings.advance(DAY * 41);
+        in_effect(&tidings, &notice).await;
+        for email in [ADA, BOB] {
+            for brand in ["bee", "acme"] {
+                tidings.post("/recipients", json!({ "email": email, "brands": [brand] })).await.ok();
+            }
+        }
+        let (ada, bob) = (stands(&tidings, ADA).await, stands(&tidings, BOB).await);
+        assert_eq!((&ada["version"], &ada["because"]), (&json!(1), &json!("declined")), "{ada}");
+        assert_eq!((&bob["version"], &bob["because"]), (&json!(2), &json!("joined_after")), "{bob}");
         tidings.stop().await;
     }
 
@@ -436,6 +455,9 @@ on_both! {
         let allowed = as_json(&tidings, Method::POST, &path, "decision=approve").await.is(200).json();
         assert_eq!(allowed["still_refused"], json!([]), "{allowed}");
         assert_eq!((decided().await, tallied(&tidings, &notice).await), (json!("send"), [1, 0, 1]));
+        for email in [ADA, BOB] {
+            assert_eq!(stands(&tidings, email).await["uses"][0]["allowed"], false, "the change lies ahead");
+        }
         // The change holds for everyone; the use can be refused later on too.
         tidings.advance(DAY * 41);
         in_effect(&tidings, &notice).await;
@@ -511,13 +533,13 @@ on_both! {
         tidings.brand("bee").await;
         scene_of(&tidings, json!({ "on_silence": "account_flagged", "on_untold": "earlier_version_stands" })).await;
         tidings.recipient(ADA).await;
-        let accepted = json!({ "email": "accepted@example.org", "policies": { "privacy": 2 } });
-        tidings.post("/recipients", accepted).await.ok();
         tidings.post("/recipients", json!({ "email": BOB, "brands": ["bee"] })).await.ok();
         let gone = "gone@example.org";
         tidings.recipient(gone).await;
         tidings.smtp.on(Stage::Rcpt, Act::reply(550, "5.1.1 no such user")).to(gone);
         let notice = announced(&tidings, version(&tidings, "adverse", 40)).await;
+        let accepted = json!({ "email": "accepted@example.org", "policies": { "privacy": 2 } });
+        tidings.post("/recipients", accepted).await.ok();
         told(&tidings, &notice, 1).await;
         tidings.advance(DAY * 41);
         in_effect(&tidings, &notice).await;

@@ -77,6 +77,24 @@ on_both! {
         tidings.stop().await;
     }
 
+    async fn the_feed_asks_what_the_page_still_takes(database: Database) {
+        let tidings = scene(database).await;
+        let asks = async || {
+            let shown = feed(&tidings, "").await;
+            shown.iter().map(|change| change["asks"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        announced(&tidings, version(&tidings, "adverse", 40)).await;
+        assert_eq!(asks().await, ["approval"]);
+        announced(&tidings, version(&tidings, "adverse", 50)).await;
+        assert_eq!(asks().await, ["nothing", "approval"], "one question at a time");
+        tidings.topic("acme", "profiling", "marketing").await;
+        announced(&tidings, with(version(&tidings, "new_use", 52), json!({ "topic": "profiling" }))).await;
+        assert_eq!(asks().await, ["nothing", "approval", "use"]);
+        tidings.advance(DAY * 53);
+        assert_eq!(asks().await, ["nothing", "nothing", "use"]);
+        tidings.stop().await;
+    }
+
     async fn a_change_that_is_called_off_is_gone_and_one_put_off_names_its_new_date(database: Database) {
         let tidings = scene(database).await;
         let settings = with(policy(), json!({ "placements": ["footer"], "banner_days_after": 0 }));

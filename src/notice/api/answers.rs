@@ -141,7 +141,7 @@ fn corrected() -> Problem {
 /// Record what somebody answered by letter or telephone.
 ///
 /// As if they had pressed a button of the page: bound to the version, to its text in their language and to the hash of that,
-/// in evidence, and changeable in either way until the change takes effect. One of the unreachable counts as told in the
+/// in evidence, and changeable in either way until the change takes effect; a new use can be refused after that too. One of the unreachable counts as told in the
 /// same way, since they answered. For operators and admins. Repeated, it changes nothing.
 #[utoipa::path(post, path = "/notices/{id}/answers", tag = "notices", request_body = GivenAnswer,
     params(("id" = NoticeId, Path, description = "The notice")),
@@ -172,7 +172,7 @@ pub(super) async fn answer_otherwise(
     let subject = Subject::load(&app, &notice, body.recipient).await?;
     let none = || Problem::field("/recipient", "is nobody whom this notice is for");
     let subject = subject.ok_or_else(none)?;
-    if let Some(closed) = subject.asked.closed(app.db.read_clock(app.db.reads()).await?) {
+    if let Some(closed) = subject.asked.closed_to(body.decision, app.db.read_clock(app.db.reads()).await?) {
         return Err(refused(closed));
     }
     let given = approvals::Given {

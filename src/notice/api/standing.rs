@@ -75,7 +75,8 @@ struct StandingUse {
     version: i64,
     /// The slug of the topic that stands for it.
     topic: String,
-    /// Whether it is allowed: nothing refuses it, neither by name nor by a wider refusal, nor does the person's standing.
+    /// Whether it is allowed: the version, or a later one, is in effect and stands for the person, and nothing refuses the use,
+    /// neither by name nor by a wider refusal, nor does the person's standing.
     allowed: bool,
 }
 
@@ -156,7 +157,7 @@ async fn of_policy(
                 approval: version.approval,
                 effective_at: concern.map(|concern| concern.effective_at).or(version.holds_from())?,
                 told_at: concern.and_then(told),
-                answer: concern.and_then(|concern| concern.decision),
+                answer: concern.and_then(|concern| concern.in_time),
             })
         })
         .collect();
@@ -184,7 +185,7 @@ async fn of_policy(
         because: standing.because,
         flagged: standing.flagged,
         sha256,
-        uses: uses(on, recipient, &versions).await?,
+        uses: uses(on, recipient, &versions, standing.version).await?,
         answers: answers(&versions, &concerns),
         pending: pending(&offered, now)
             .map(|next| PendingVersion {
@@ -206,17 +207,20 @@ fn answers(versions: &[Version], concerns: &HashMap<VersionId, Concern>) -> Vec<
     versions.iter().filter_map(answer).collect()
 }
 
-/// What stands for the uses that these versions brought.
+/// What stands for the uses that these versions brought, for whom the version of this number stands.
 async fn uses(
     on: &impl ConnectionTrait,
     recipient: &Recipient,
     versions: &[Version],
+    stands: Option<i64>,
 ) -> Result<Vec<StandingUse>, DbErr> {
     let mut uses = Vec::new();
     for version in versions.iter().filter(|version| version.state == policy::State::Published) {
         let Some(topic) = version.use_topic_id else { continue };
         if let Some(topic) = brand::rows::topic_by_id(on, topic).await? {
-            let allowed = explain(on, &recipient.address_hash, &topic).await?.decision == Verdict::Send;
+            let covered = stands >= Some(version.number);
+            let allowed =
+                covered && explain(on, &recipient.address_hash, &topic).await?.decision == Verdict::Send;
             uses.push(StandingUse { version: version.number, topic: topic.slug, allowed });
         }
     }

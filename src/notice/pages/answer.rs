@@ -24,7 +24,7 @@ use crate::fence;
 use crate::language::Choice;
 use crate::link::{Link, Purpose};
 use crate::notice::Decision;
-use crate::notice::question::Question;
+use crate::notice::question::{Closed, Question};
 use crate::notice::rows::approvals::{Given, Recorded, is_as_shown, record};
 use crate::notice::rows::{OfUse, heed};
 use crate::opt_out::Channel;
@@ -46,13 +46,23 @@ enum Came {
     /// The page is looked at.
     Shown,
     /// What was posted is not taken any more.
-    Late,
+    Late(Closed),
     /// Something was posted that names no decision.
     Unclear,
     /// What was posted answers words that were corrected meanwhile.
     Corrected,
     /// The answer stands; whether it is new, and what may still arrive of a use that was refused.
     Answered { new: bool, rest: fence::Rest },
+}
+
+impl Came {
+    /// Why what was posted is not taken.
+    fn closed(&self) -> Option<Closed> {
+        match self {
+            Self::Late(closed) => Some(*closed),
+            _ => None,
+        }
+    }
 }
 
 async fn answer(State(app): State<App>, token: Token, request: Request) -> Response {
@@ -130,11 +140,13 @@ async fn serve(
     let Asking { link, posted, accept_language } = asking;
     let came = match posted {
         None => Came::Shown,
-        Some(_) if subject.closed.is_some() => Came::Late,
-        Some(Posted { decision: None, .. }) => Came::Unclear,
-        Some(Posted { decision: Some(decision), shown }) => {
-            act(app, link, &mut subject, (*decision, shown.as_deref()), arrived).await?
-        }
+        Some(Posted { decision, shown }) => match (subject.closed, decision) {
+            (Some(closed), _) => Came::Late(closed),
+            (None, None) => Came::Unclear,
+            (None, Some(decision)) => {
+                act(app, link, &mut subject, (*decision, shown.as_deref()), arrived).await?
+            }
+        },
     };
     if matches!(came, Came::Corrected)
         && let Some(now) = Subject::load(app, link, accept_language, subject.https).await?
@@ -149,17 +161,20 @@ async fn serve(
     let status = match came {
         Came::Unclear => StatusCode::UNPROCESSABLE_ENTITY,
         Came::Corrected => StatusCode::CONFLICT,
-        Came::Shown | Came::Late | Came::Answered { .. } => StatusCode::OK,
+        Came::Shown | Came::Late(_) | Came::Answered { .. } => StatusCode::OK,
     };
     let flights = match &came {
         Came::Answered { rest, .. } => rest.deliveries().len(),
-        Came::Shown | Came::Late | Came::Unclear | Came::Corrected => 0,
+        Came::Shown | Came::Late(_) | Came::Unclear | Came::Corrected => 0,
     };
     let saved = matches!(came, Came::Answered { .. });
     let alert = match came {
         Came::Unclear => Some("approve.press"),
         Came::Corrected => Some("approve.corrected"),
-        Came::Shown | Came::Late | Came::Answered { .. } => None,
+        // What can be refused still is agreed to no more.
+        Came::Late(Closed::InEffect) if subject.closed.is_none() => Some("approve.in_effect"),
+        Came::Late(Closed::Superseded) if subject.closed.is_none() => Some("approve.superseded"),
+        Came::Shown | Came::Late(_) | Came::Answered { .. } => None,
     };
     let mut data = words::data(&subject, saved, alert, flights);
     if let Value::Object(data) = &mut data {
@@ -184,6 +199,9 @@ async fn act(
     (decision, shown): (Decision, Option<&str>),
     arrived: Instant,
 ) -> Result<Came, DbErr> {
+    if let Some(closed) = subject.asked.closed_to(decision, subject.now) {
+        return Ok(Came::Late(closed));
+    }
     let given = Given {
         notice: subject.notice.id,
         asked: subject.asked,
@@ -230,8 +248,10 @@ async fn act(
             Came::Answered { new, rest }
         }
         Recorded::Closed(closed) => {
-            subject.closed = Some(closed);
-            Came::Late
+            if decision == Decision::Decline {
+                subject.closed = Some(closed);
+            }
+            Came::Late(closed)
         }
         Recorded::Corrected => Came::Corrected,
     })
@@ -284,7 +304,7 @@ fn as_json(subject: &Subject, came: &Came) -> Response {
         "effective_at": subject.asked.effective_at,
         "effective_date": subject.effective().date(),
         "asks": subject.asked.question.as_str(),
-        "closed": subject.closed.map(|closed| closed.as_str()),
+        "closed": came.closed().or(subject.closed).map(Closed::as_str),
         "newer": subject.newer.as_ref().map(|newer| newer.number),
         "answer": answer,
     });
@@ -296,7 +316,7 @@ fn as_json(subject: &Subject, came: &Came) -> Response {
             answered["recorded"] = Value::Bool(*new);
             answered["settled"] = Value::Bool(rest.settled());
         }
-        Came::Late => answered["recorded"] = Value::Bool(false),
+        Came::Late(_) => answered["recorded"] = Value::Bool(false),
         Came::Shown | Came::Unclear | Came::Corrected => {}
     }
     link_page::as_json(&answered, subject.https)

@@ -4,6 +4,8 @@
 //! too, without placements, since no banner is for them. Anybody may read it; a browser lets a page of another origin do
 //! so only when the brand names that origin as its own. No cookie is set and none is read, nobody is counted.
 
+use std::collections::HashMap;
+
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
@@ -12,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use sea_orm::DbErr;
+use sea_orm::{ConnectionTrait, DbErr};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -22,10 +24,11 @@ use crate::brand::{self, Brand};
 use crate::clock::{Local, Timestamp};
 use crate::id::VersionId;
 use crate::notice::banner::SCRIPT;
-use crate::notice::question::Question;
+use crate::notice::question::{self, Question};
+use crate::notice::rows::of_version;
 use crate::notice::rows::site::{Shown, shown, tellings, texts};
 use crate::notice::text::pick;
-use crate::policy::Change;
+use crate::policy::{self, Change};
 use crate::web::{Problem, Query};
 
 /// For how long what stands there now may be kept: a change that is called off is gone from every page a minute later.
@@ -54,7 +57,7 @@ struct Item {
     version: i64,
     title: String,
     change: Change,
-    /// What people are asked in the message that tells them: `nothing`, `approval` or `use`.
+    /// What people are asked now by the link in the message that tells them: `nothing`, `approval` or `use`.
     asks: &'static str,
     summary: String,
     published_at: Timestamp,
@@ -118,6 +121,11 @@ async fn changes(app: &App, brand: &Brand, language: &str) -> Result<Vec<Item>, 
     let versions: Vec<VersionId> = shown.iter().map(|shown| shown.version_id).collect();
     let (texts, tellings) = (texts(on, &versions).await?, tellings(on, &versions).await?);
     let base = brand.base(&app.settings.base_url);
+    let now = app.db.read_clock(on).await?;
+    let mut asks = HashMap::new();
+    for shown in &shown {
+        asks.insert(shown.version_id, asked(on, shown, now).await?);
+    }
     let item = |shown: Shown| {
         let own: Vec<_> = texts.iter().filter(|text| text.version_id == shown.version_id).collect();
         let text = pick(&own, |text| &text.language, language, &shown.language)?;
@@ -133,7 +141,7 @@ async fn changes(app: &App, brand: &Brand, language: &str) -> Result<Vec<Item>, 
             version: shown.number,
             title: text.title.clone(),
             change: shown.change,
-            asks: Question::about(shown.new_use, shown.approval).as_str(),
+            asks: asks.get(&shown.version_id).map_or(Question::Nothing, |asks| *asks).as_str(),
             summary: told.map_or(&text.summary, |told| &told.summary).clone(),
             published_at: shown.published_at,
             effective_at: shown.effective_at,
@@ -145,6 +153,19 @@ async fn changes(app: &App, brand: &Brand, language: &str) -> Result<Vec<Item>, 
         })
     };
     Ok(shown.into_iter().filter_map(item).collect())
+}
+
+/// What people are asked about a change as long as the page takes an answer.
+async fn asked(on: &impl ConnectionTrait, shown: &Shown, now: Timestamp) -> Result<Question, DbErr> {
+    let asks = Question::about(shown.new_use, shown.approval);
+    if asks == Question::Nothing {
+        return Ok(asks);
+    }
+    let Some(notice) = of_version(on, shown.version_id).await? else { return Ok(Question::Nothing) };
+    let versions = policy::rows::versions(on, notice.policy_id).await?;
+    let version = versions.iter().find(|version| version.id == shown.version_id);
+    let asked = version.map(|version| question::Asked::of(&notice, version, &versions, false));
+    Ok(asked.filter(|asked| asked.closed(now).is_none()).map_or(Question::Nothing, |asked| asked.question))
 }
 
 /// Lets the pages of the brand's own origins read the answer; whether the asking one is among them.

@@ -85,7 +85,7 @@ pub async fn record(txn: &Write, db: &Db, given: &Given<'_>) -> Result<Recorded,
     let notice = notice.ok_or_else(|| DbErr::RecordNotFound("the notice of an answer".into()))?;
     let now = db.read_clock(&**txn).await?;
     let asked = Asked { state: notice.state, effective_at: notice.effective_at, ..given.asked };
-    if let Some(closed) = asked.closed(now) {
+    if let Some(closed) = asked.closed_to(given.decision, now) {
         return Ok(Recorded::Closed(closed));
     }
     // What is said of a use took effect already, and is about the use, whatever was said of the change.
@@ -281,6 +281,9 @@ pub struct Concern {
     pub told_at: Option<Timestamp>,
     /// What the person answers.
     pub decision: Option<Decision>,
+    /// What they answered until the change took effect, which decides whether the version stands: what came later is about
+    /// the use alone.
+    pub in_time: Option<Decision>,
     /// When they answered.
     pub decided_at: Option<Timestamp>,
     /// How, if not on the page.
@@ -298,6 +301,9 @@ pub async fn concerns(
 ) -> Result<HashMap<VersionId, Concern>, DbErr> {
     let sql = format!(
         "SELECT n.version_id, n.effective_at, n.state, n.on_silence, n.on_untold, a.decision, a.decided_at, p.given_by, \
+        CASE WHEN a.decided_at < n.effective_at THEN a.decision ELSE (SELECT e.decision FROM approvals e \
+         WHERE e.version_id = a.version_id AND e.recipient_id = a.recipient_id AND e.decided_at < n.effective_at \
+         ORDER BY e.id DESC LIMIT 1) END AS in_time, \
         (SELECT MIN(t.told_at) FROM notice_told t WHERE t.notice_id = n.id AND t.recipient_id = $2) AS told_at, \
         (SELECT MIN(d.settled_at) FROM notice_rounds r JOIN deliveries d ON d.mailing_id = r.id AND d.recipient_id = $2 \
          WHERE r.notice_id = n.id AND r.kind IN {TELLING} AND d.state = 'sent' \

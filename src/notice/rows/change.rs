@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::LockType;
-use sea_orm::{ActiveValue, IntoActiveModel, QuerySelect};
+use sea_orm::{ActiveValue, IntoActiveModel, QueryOrder, QuerySelect};
 
 use super::open::{Words, begin_round};
+use super::steps::walk_again;
 use super::{By, Notice, approvals, evidence, locked, notice, round, said};
 use crate::app::App;
 use crate::clock::Local;
@@ -143,9 +144,15 @@ pub async fn withdraw(
     tell: bool,
     by: By<'_>,
 ) -> Result<Notice, NoticeError> {
+    let others = locked_with_others(txn, id).await?;
     let (notice, policy, version) = running(txn, app, id, "withdrawn").await?;
     let now = app.db.read_clock(&**txn).await?;
     policy::rows::withdraw(txn, version.id, now).await?;
+    // Who accepted it at sign-up, and so was told of none before it, is told now.
+    for other in others {
+        let rounds = super::rounds(&**txn, other).await?;
+        walk_again(txn, rounds.iter().filter(|round| round.kind.tells_of_the_change())).await?;
+    }
     stop_rounds(txn, &notice).await?;
     let mut row = notice.into_active_model();
     row.state = ActiveValue::Set(State::Withdrawn);
@@ -222,6 +229,21 @@ pub(super) async fn locked_after_its_policy(txn: &Write, id: NoticeId) -> Result
     let found = super::find(&**txn, id).await?.ok_or(NoticeError::Gone)?;
     policy::rows::policy::Entity::find_by_id(found.policy_id).lock(LockType::Update).one(&**txn).await?;
     locked(txn, id).await?.ok_or(NoticeError::Gone)
+}
+
+/// Locks a notice's policy and every notice of it that is not closed, in the order of their ids. Gives the others.
+async fn locked_with_others(txn: &Write, id: NoticeId) -> Result<Vec<NoticeId>, NoticeError> {
+    let found = super::find(&**txn, id).await?.ok_or(NoticeError::Gone)?;
+    policy::rows::policy::Entity::find_by_id(found.policy_id).lock(LockType::Update).one(&**txn).await?;
+    let all = notice::Entity::find()
+        .filter(notice::Column::PolicyId.eq(found.policy_id))
+        .filter(notice::Column::ClosedAt.is_null())
+        .order_by_asc(notice::Column::Id)
+        .lock(LockType::Update)
+        .all(&**txn)
+        .await?;
+    let others = all.into_iter().filter(|other| other.id != id && other.state != State::Withdrawn);
+    Ok(others.map(|other| other.id).collect())
 }
 
 /// Lets what waits in earlier rounds be cancelled: a later round takes their place. From here on nothing of them begins.

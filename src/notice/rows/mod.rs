@@ -442,7 +442,9 @@ async fn topic_of(on: &impl ConnectionTrait, policy: &Policy, kind: RoundKind) -
     topic.ok_or_else(|| DbErr::RecordNotFound("the topic of a policy's notices".into()))
 }
 
-/// The number of a policy's newest version.
+/// The number of the newest version of a policy that is published and was not withdrawn: nobody accepted a later one.
 async fn newest(on: &impl ConnectionTrait, policy: &Policy) -> Result<i64, DbErr> {
-    Ok(policy::rows::versions(on, policy.id).await?.last().map_or(0, |version| version.number))
+    let versions = policy::rows::versions(on, policy.id).await?;
+    let published = versions.iter().filter(|version| version.state == policy::State::Published);
+    Ok(published.map(|version| version.number).max().unwrap_or(0))
 }

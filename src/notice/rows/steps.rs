@@ -317,17 +317,23 @@ async fn sweep(txn: &Write, app: &App, telling: &Telling, now: Timestamp) -> Res
 
 /// The change takes effect: everyone is looked at once more, whoever joined before it.
 async fn take_effect(txn: &Write, app: &App, notice: Notice, all: &[Round]) -> Result<(), DbErr> {
-    for round in all.iter().filter(|round| matches!(round.state, RoundState::Open | RoundState::Walking)) {
-        let mut row = round.clone().into_active_model();
-        row.state = ActiveValue::Set(RoundState::Walking);
-        row.walk_after = ActiveValue::Set(None);
-        round::Entity::update(row).exec(&**txn).await?;
-    }
+    walk_again(txn, all.iter()).await?;
     let (id, body) = (notice.id, body::InEffect { effective_at: notice.effective_at });
     let mut row = notice.into_active_model();
     row.state = ActiveValue::Set(State::InEffect);
     notice::Entity::update(row).exec(&**txn).await?;
     evidence::append(txn, &app.db, id, Kind::InEffect, None, &body).await
+}
+
+/// Lets those of these rounds that still look for people look at everyone once more. Nobody is told twice.
+pub(super) async fn walk_again(txn: &Write, rounds: impl Iterator<Item = &Round>) -> Result<(), DbErr> {
+    for round in rounds.filter(|round| matches!(round.state, RoundState::Open | RoundState::Walking)) {
+        let mut row = round.clone().into_active_model();
+        row.state = ActiveValue::Set(RoundState::Walking);
+        row.walk_after = ActiveValue::Set(None);
+        round::Entity::update(row).exec(&**txn).await?;
+    }
+    Ok(())
 }
 
 /// Cancels what waits, and closes once nothing is under way any more.

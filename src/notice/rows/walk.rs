@@ -22,7 +22,7 @@ pub(super) struct Telling {
     /// Every round of the notice.
     pub(super) rounds: Vec<Round>,
     pub(super) texts: Vec<RoundText>,
-    /// The number of the policy's newest version.
+    /// The number of the policy's newest version that is published.
     pub(super) newest: i64,
     /// Of a reminder, the version that people had to agree to for the text to hold for them.
     pub(super) agreed: Option<Version>,

@@ -6,7 +6,9 @@ use tidings::address::EmailAddress;
 use tidings::opt_out;
 use tidings::serve::Parts;
 
+use crate::approvals::{DAY, announced, in_effect, link, scene, stands, told};
 use crate::harness::{Act, Answer, Database, Stage, Tidings};
+use crate::policies::version;
 use crate::promises::sql;
 
 /// All that a notice must say.
@@ -14,6 +16,31 @@ const GOOD: &str = "<p>{{data.summary}} {{data.effective_date}} {{data.effective
     <a href=\"{{data.old_url}}\">old</a> <a href=\"{{approve_url}}\">answer</a> {{data.rights}} {{brand.postal_address}}</p>";
 
 on_both! {
+    async fn who_accepted_a_version_that_is_called_off_is_told_of_the_one_before_it(database: Database) {
+        let tidings = scene(database).await;
+        let second = announced(&tidings, version(&tidings, "adverse", 40)).await;
+        let third = announced(&tidings, version(&tidings, "material", 60)).await;
+        told(&tidings, &second, 2).await;
+        told(&tidings, &third, 2).await;
+        let carol = "carol@example.org";
+        tidings.post("/recipients", json!({ "email": carol, "policies": { "privacy": 3 } })).await.is(201);
+        // Whoever comes after her was looked at, and so was she.
+        tidings.recipient("dave@example.org").await;
+        told(&tidings, &second, 3).await;
+        told(&tidings, &third, 3).await;
+        assert!(tidings.smtp.messages_to(carol).is_empty());
+        tidings.post(&format!("/notices/{third}/withdraw"), json!({ "reason": "It does not come." })).await.ok();
+        told(&tidings, &second, 4).await;
+        link(&tidings, carol, 1).await;
+        tidings.advance(DAY * 41);
+        in_effect(&tidings, &second).await;
+        let found = stands(&tidings, carol).await;
+        assert_eq!((&found["version"], &found["because"]), (&json!(1), &json!("silence")), "{found}");
+        let rounds = tidings.get(&format!("/notices/{second}")).await.ok()["rounds"].clone();
+        assert_eq!(rounds[0]["counts"]["sent"], 4, "nobody is told twice: {rounds}");
+        tidings.stop().await;
+    }
+
     async fn the_list_for_letters_is_csv_in_which_nothing_is_a_formula(database: Database) {
         let tidings = Tidings::start(database).await;
         tidings.ready_to_send().await;

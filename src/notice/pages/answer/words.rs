@@ -31,7 +31,8 @@ pub(super) fn data(subject: &Subject, saved: bool, alert: Option<&str>, flights:
         _ => date.clone(),
     };
     let open = subject.closed.is_none();
-    let approval = open && asked.needs_approval;
+    let agreeing = asked.closed_to(Decision::Approve, subject.now).is_none();
+    let approval = agreeing && asked.needs_approval;
     let buttons: Vec<Value> = if open { buttons(subject) } else { Vec::new() };
     let summary: Vec<&str> = subject.summary.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     json!({
@@ -106,7 +107,7 @@ fn refused(subject: &Subject) -> Option<&'static str> {
     }
 }
 
-/// Two buttons, which look alike until one of them was pressed.
+/// Two buttons, which look alike until one of them was pressed; where nobody can agree any more, the other one alone.
 fn buttons(subject: &Subject) -> Vec<Value> {
     let (yes, no) = match subject.asked.question {
         Question::Use => ("approve.button.allow", "approve.button.refuse"),
@@ -117,7 +118,11 @@ fn buttons(subject: &Subject) -> Vec<Value> {
         let stands = answer == Some(decision);
         json!({ "decision": decision, "text": text, "answered": answer.is_some(), "stands": stands })
     };
-    vec![button(Decision::Approve, yes), button(Decision::Decline, no)]
+    [(Decision::Approve, yes), (Decision::Decline, no)]
+        .into_iter()
+        .filter(|(decision, _)| subject.asked.closed_to(*decision, subject.now).is_none())
+        .map(|(decision, text)| button(decision, text))
+        .collect()
 }
 
 /// Where to read.
