@@ -148,7 +148,7 @@ impl Chain {
         let lines = BufWriter::new(tempfile::tempfile()?);
         let mut chain = Self { lines, octets: 0, account: Account::new(notice) };
         let on = app.db.reads();
-        let mut reading = Reading::new(on, notice).await?;
+        let mut reading = Reading::new(&app.db, on, notice).await?;
         while let Some(piece) = reading.piece(on).await? {
             chain.keep(&piece)?;
         }
@@ -308,7 +308,7 @@ async fn verify_all(context: &Context, as_json: bool) -> Result<(), CliError> {
     let (mut results, mut first, mut after) = (Vec::new(), None, None);
     while let Some(id) = rows::known_notices(on, after).await? {
         after = Some(id);
-        let (head, mut unfit) = match rows::examine(on, id).await? {
+        let (head, mut unfit) = match rows::examine(&app.db, id).await? {
             Ok(read) => (Some(read.head), read.unfit),
             Err(broken) => (None, vec![rows::Unfit::Chain(broken)]),
         };

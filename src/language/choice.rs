@@ -93,3 +93,19 @@ fn thousandths(text: &str) -> Option<u16> {
     let weight: u16 = format!("{whole}{rest:0<3}").parse().ok()?;
     (weight <= FULL).then_some(weight)
 }
+
+/// Of the tags of some texts (RFC 5646) the one nearest to what is wanted: the longest that it begins with (RFC 4647 §3.4), or
+/// else another form of the same language, `preferred` before the others. None where no text is in that language.
+pub fn nearest<'t>(tags: &[&'t str], preferred: &str, wanted: &str) -> Option<&'t str> {
+    let wanted = wanted.replace('_', "-").to_ascii_lowercase();
+    let begins = |tag: &&&str| {
+        let rest = wanted.strip_prefix(&tag.to_ascii_lowercase());
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    };
+    let primary = |tag: &str| tag.split('-').next().unwrap_or_default().to_ascii_lowercase();
+    let kin: Vec<&&str> = tags.iter().filter(|tag| primary(tag) == primary(&wanted)).collect();
+    let own = tags.iter().filter(begins).max_by_key(|tag| tag.len());
+    own.or(kin.iter().find(|tag| tag.eq_ignore_ascii_case(preferred)).copied())
+        .or(kin.first().copied())
+        .copied()
+}

@@ -1,17 +1,17 @@
 //! Which of the texts of a version is for whom. Pure.
 
-/// Of these texts the one in the wanted language (a tag of RFC 5646, in any case), or in another form of that language, or
-/// in the default one, or any.
+use crate::language::nearest;
+
+/// Of these texts the one [`nearest`] to the wanted language, or the one in the default one, or any.
 pub fn pick<'t, T>(
     texts: &'t [T],
     language: impl Fn(&T) -> &str,
     wanted: &str,
     default: &str,
 ) -> Option<&'t T> {
-    let first = |tag: &str| tag.split(['-', '_']).next().unwrap_or_default().to_ascii_lowercase();
-    let exactly = |tag: &str| texts.iter().find(|text| language(text).eq_ignore_ascii_case(tag));
-    let kin = texts.iter().find(|text| !wanted.is_empty() && first(language(text)) == first(wanted));
-    exactly(wanted).or(kin).or_else(|| exactly(default)).or_else(|| texts.first())
+    let tags: Vec<&str> = texts.iter().map(&language).collect();
+    let tag = nearest(&tags, default, wanted).unwrap_or(default);
+    texts.iter().find(|text| language(text).eq_ignore_ascii_case(tag)).or_else(|| texts.first())
 }
 
 #[cfg(test)]
@@ -25,6 +25,7 @@ mod tests {
             ("de", "de"),
             ("DE-at", "de-AT"),
             ("de-CH", "de"),
+            ("de-AT-1996", "de-AT"),
             ("pt", "pt-BR"),
             ("pt_PT", "pt-BR"),
             ("fr", "en"),

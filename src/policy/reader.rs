@@ -2,7 +2,7 @@
 
 use icu_locale::LocaleDirectionality;
 
-use crate::language::{Choice, tags_accepted};
+use crate::language::{Choice, nearest, tags_accepted};
 
 /// What languages call themselves; one that is not here is shown by its tag.
 const NAMES: [(&str, &str); 28] = [
@@ -46,14 +46,7 @@ pub(super) fn choose<'t>(
 ) -> &'t str {
     let accepted = tags_accepted(accept_language);
     let wanted = named.into_iter().chain(accepted);
-    wanted.filter_map(|tag| nearest(offered, tag)).next().unwrap_or(default)
-}
-
-/// The one of these that is this language, or else another form of it.
-fn nearest<'t>(offered: &[&'t str], tag: &str) -> Option<&'t str> {
-    let exactly = offered.iter().find(|one| one.eq_ignore_ascii_case(tag));
-    let kin = || offered.iter().find(|one| first(one).eq_ignore_ascii_case(first(tag)));
-    exactly.or_else(kin).copied()
+    wanted.filter_map(|tag| nearest(offered, default, tag)).next().unwrap_or(default)
 }
 
 fn first(tag: &str) -> &str {

@@ -266,9 +266,12 @@ on_both! {
         told(&tidings, &notice, 2).await;
         desk.post(&answers, with(letter(&carol, "approve"), json!({ "round": 3 }))).await.ok();
         assert_eq!(tallied(&tidings, &notice).await, [2, 1, 0]);
-        // A note may be taken away, since it may say more of a person than is to be kept; one that says more may not come.
-        run_sql(&tidings, &["UPDATE approvals SET note = NULL"]).await;
+        // A note may be taken away, since it may say more of a person than is to be kept; another one may not come.
         let here = tempfile::tempdir().unwrap();
+        run_sql(&tidings, &["UPDATE approvals SET note = note || ' Perhaps.'"]).await;
+        let found = command(&tidings, here.path(), &["evidence", "verify"]);
+        assert!(!found.status.success() && said(&found).contains("note is another one than when"), "{}", said(&found));
+        run_sql(&tidings, &["UPDATE approvals SET note = NULL"]).await;
         whole(&tidings, here.path());
         // The pages say what was corrected; whoever takes that away is found out.
         run_sql(&tidings, &["DELETE FROM policy_corrections"]).await;

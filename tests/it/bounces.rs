@@ -285,7 +285,7 @@ on_both! {
         let rows = db.reads().query_all_raw(Statement::from_string(db.backend(), kinds)).await.unwrap();
         let kinds: Vec<String> = rows.iter().map(|row| row.try_get("", "kind").unwrap()).collect();
         assert_eq!((kinds, seqs.len()), (vec!["delivery".to_owned(), "bounced".to_owned()], 2));
-        assert!(verify(db.reads(), id.parse().unwrap()).await.unwrap().is_ok());
+        assert!(verify(db, id.parse().unwrap()).await.unwrap().is_ok());
         let now = tidings.get(&format!("/notices/{id}")).await.ok();
         assert_eq!(now["counts"], json!({ "total": 1, "told": 0, "pending": 0, "unreachable": 1 }), "{now}");
         tidings.stop().await;

@@ -54,7 +54,7 @@ async fn answered(tidings: &Tidings) -> String {
     answer(tidings, "p3@people.example.com", "approve").await;
     answer(tidings, "p3@people.example.com", "decline").await;
     let refused = id_of(tidings, "p2@people.example.com").await;
-    let letter = json!({ "recipient": refused, "by": "letter" });
+    let letter = json!({ "recipient": refused, "by": "letter", "note": "Sent on the 3rd." });
     tidings.post(&format!("/notices/{notice}/told"), letter).await.ok();
     recorded(tidings).await;
     notice
@@ -112,6 +112,8 @@ on_both! {
             ("UPDATE notices SET complete_by = complete_by + 1".into(), vec![back("notices", "complete_by", "id")], "complete_by"),
             ("UPDATE notices SET state = 'withdrawn'".into(), vec![back("notices", "state", "id")], "state is \"withdrawn\""),
             ("UPDATE notice_told SET told_by = 'phone'".into(), vec![back("notice_told", "told_by", "recipient_id")], "notice_told says otherwise than entry"),
+            ("UPDATE notice_told SET note = 'Nobody told them.'".into(), vec![back("notice_told", "note", "recipient_id")], "note is another one than when it was recorded"),
+            ("UPDATE notices SET two_person = TRUE".into(), vec![back("notices", "two_person", "id")], "two_person"),
             ("DELETE FROM notice_told".into(), vec![again("notice_told", "recipient_id")], "notice_told says otherwise than entry"),
             (format!("INSERT INTO notice_told SELECT notice_id, round_id, (SELECT recipient_id FROM deliveries WHERE {one_sent}), told_by, note, told_at, \
                 recorded_by FROM kept_notice_told"),

@@ -178,8 +178,7 @@ async fn evidence(tidings: &Tidings) {
     let notice = crate::evidence::told_to_all(tidings).await;
     let lines = tidings.get(&format!("/notices/{notice}/evidence")).await.is(200).text.clone();
     assert!(lines.lines().count() > 0);
-    let whole =
-        tidings::notice::rows::verify(tidings.app().db.reads(), notice.parse().unwrap()).await.unwrap();
+    let whole = tidings::notice::rows::verify(&tidings.app().db, notice.parse().unwrap()).await.unwrap();
     whole.unwrap();
     let email = "p8@people.example.com";
     Report::nobody(email).send(tidings, &sender_of(tidings, email).await).await;

@@ -121,7 +121,12 @@ impl Languages {
         for (tag, one) in said {
             let pointer = format!("/translations/{tag}");
             match self.others.iter().find(|other| other.eq_ignore_ascii_case(&tag)) {
-                Some(language) => drop(found.insert(language, (pointer, one))),
+                Some(language) if found.contains_key(language) => {
+                    check::wrong(&pointer, format!("{language:?} is there twice"), errors);
+                }
+                Some(language) => {
+                    found.insert(language, (pointer, one));
+                }
                 None if tag.eq_ignore_ascii_case(&self.own) => {
                     let reason = "is the policy's own language: say it in summary and reason themselves";
                     check::wrong(&pointer, reason, errors);

@@ -65,6 +65,9 @@ pub struct Published {
     /// What holds for who cannot be told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_untold: Option<OnUntold>,
+    /// Whether it takes two people to change the notice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub two_person: Option<bool>,
     /// Why it may do what the policy's rules forbid.
     pub override_reason: Option<String>,
     /// Who wrote it.
@@ -206,6 +209,10 @@ pub struct Told {
     pub told_by: ToldBy,
     /// Whether there is a note; the note itself may hold an address and stays out.
     pub has_note: bool,
+    /// By what that note is known again, with the key of the database: see [`super::seal_of_note`]. None in entries that were
+    /// made before this was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note_seal: Option<String>,
     /// Who recorded it.
     pub recorded_by: String,
 }
@@ -238,6 +245,10 @@ pub struct Answer {
     /// Whether there is a note about that; the note itself may hold an address and stays out.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_note: bool,
+    /// By what that note is known again, with the key of the database: see [`super::seal_of_note`]. None in entries that were
+    /// made before this was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note_seal: Option<String>,
     /// Who recorded it, if not the person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recorded_by: Option<String>,

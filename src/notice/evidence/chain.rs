@@ -27,6 +27,18 @@ const BODY: &str = ",\"body\":";
 /// What the first entry follows.
 pub const NOTHING: [u8; 32] = [0; 32];
 
+/// By what a note about somebody is known again, which itself stays out of the chain: it may name them, and be taken away.
+/// Hexadecimal. Only who has the key can tell whether a note is the one.
+pub fn seal_of_note(notice: NoticeId, person: &[u8], note: &str, key: &[u8]) -> Option<String> {
+    mac(key, &format!("tidings evidence note 1,{notice},{},{note}", hex::encode(person))).map(hex::encode)
+}
+
+fn mac(key: &[u8], words: &str) -> Option<Vec<u8>> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).ok()?;
+    mac.update(words.as_bytes());
+    Some(mac.finalize().into_bytes().to_vec())
+}
+
 /// An entry as it is stored, true or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -142,11 +154,7 @@ impl Head {
 
     /// What only who has the key can put on it.
     pub fn seal(&self, notice: NoticeId, key: &[u8]) -> Option<Vec<u8>> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(key).ok()?;
-        mac.update(
-            format!("tidings evidence head 1,{notice},{},{}", self.seq, hex::encode(&self.hash)).as_bytes(),
-        );
-        Some(mac.finalize().into_bytes().to_vec())
+        mac(key, &format!("tidings evidence head 1,{notice},{},{}", self.seq, hex::encode(&self.hash)))
     }
 
     /// The entry that follows, and the head that it becomes.

@@ -15,7 +15,7 @@ pub mod summary;
 mod words;
 
 pub use account::{Account, Bound};
-pub use chain::{Break, Entry, Fault, Head, Verifier};
+pub use chain::{Break, Entry, Fault, Head, Verifier, seal_of_note};
 pub use parts::{part_file, parts};
 pub use person::Line;
 pub use story::{About, Story};

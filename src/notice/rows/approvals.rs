@@ -8,7 +8,7 @@ use sea_orm::{
     QueryFilter, Statement,
 };
 
-use super::{Notice, TELLING, append, approval, approval_standing, locked, notice};
+use super::{Notice, TELLING, append, approval, approval_standing, evidence, locked, notice};
 use crate::address::AddressHash;
 use crate::clock::Timestamp;
 use crate::db::{Db, Write};
@@ -16,7 +16,7 @@ use crate::id::{ApprovalId, DeliveryId, NoticeId, PolicyId, RecipientId, Version
 use crate::notice::evidence::{Kind, body};
 use crate::notice::question::{Asked, Closed, Question, shown};
 use crate::notice::{Decision, RoundKind, State, ToldBy};
-use crate::policy::{OnSilence, OnUntold};
+use crate::policy::{self, OnSilence, OnUntold};
 
 /// An answer as stored.
 pub type Answer = approval::Model;
@@ -28,7 +28,7 @@ pub type StandingAnswer = approval_standing::Model;
 pub struct Given<'a> {
     /// To which notice.
     pub notice: NoticeId,
-    /// Whether it is taken; what the notice's row says of it is asked again under its lock.
+    /// Whether it is taken; but for whether the person is there, that is asked again under the lock of the notice's row.
     pub asked: Asked,
     /// Whose.
     pub recipient: RecipientId,
@@ -84,7 +84,10 @@ pub async fn record(txn: &Write, db: &Db, given: &Given<'_>) -> Result<Recorded,
     let notice = locked(txn, given.notice).await?;
     let notice = notice.ok_or_else(|| DbErr::RecordNotFound("the notice of an answer".into()))?;
     let now = db.read_clock(&**txn).await?;
-    let asked = Asked { state: notice.state, effective_at: notice.effective_at, ..given.asked };
+    let versions = policy::rows::versions(&**txn, notice.policy_id).await?;
+    let version = versions.iter().find(|version| version.id == notice.version_id);
+    let version = version.ok_or_else(|| DbErr::RecordNotFound("the version of an answer".into()))?;
+    let asked = Asked::of(&notice, version, &versions, given.asked.gone);
     if let Some(closed) = asked.closed_to(given.decision, now) {
         return Ok(Recorded::Closed(closed));
     }
@@ -140,18 +143,18 @@ pub async fn record(txn: &Write, db: &Db, given: &Given<'_>) -> Result<Recorded,
         .filter(notice::Column::Id.eq(notice.id))
         .exec(&**txn)
         .await?;
-    let version = crate::policy::rows::version_by_id(&**txn, notice.version_id).await?;
     let said = body::Answer {
         approval: answer.id,
         recipient: answer.recipient_id,
         decision: answer.decision,
         before: before.map(|before| before.decision),
-        version: version.map_or(0, |version| version.number),
+        version: version.number,
         language: answer.language.clone(),
         sha256: hex::encode(&answer.sha256),
         delivery: answer.delivery_id,
         by: answer.given_by,
         has_note: answer.note.is_some(),
+        note_seal: evidence::note_seal(db, notice.id, given.address_hash, answer.note.as_deref()),
         recorded_by: answer.recorded_by.clone(),
     };
     append(txn, db, notice.id, Kind::Approval, Some(given.address_hash), &said).await?;

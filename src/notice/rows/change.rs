@@ -32,7 +32,7 @@ pub struct Reasons {
 
 /// Tells people anew what changes, where what they were told was wrong. `summaries` go by language; a language that is not
 /// named keeps what it says. Who approved the version did so on wrong words: those approvals count no longer, and whoever
-/// gave them is asked anew.
+/// gave them is asked anew. What the newest correction said already is not told again.
 ///
 /// # Errors
 /// The state that forbids it, a language that the version has no text in, or what the messages cannot be made from.
@@ -52,6 +52,9 @@ pub async fn correct(
     }
     // What an earlier correction said stands unless it is corrected too.
     let mut told = said(&**txn, notice.id).await?;
+    if says_so_already(txn, &notice, &policy.language, (&told, &summaries), &reasons).await? {
+        return Ok(notice);
+    }
     let now = app.db.read_clock(&**txn).await?;
     policy::rows::correct(txn, version.id, &summaries, now).await?;
     told.extend(summaries);
@@ -74,6 +77,28 @@ pub async fn correct(
     begin_round(txn, app, &notice, &policy, &version, words).await?;
     txn.tell();
     Ok(notice)
+}
+
+/// Whether the newest telling is a correction to these words for these reasons: whoever asks for it again, because no answer
+/// came, gets what came of it.
+async fn says_so_already(
+    txn: &Write,
+    notice: &Notice,
+    own: &str,
+    (told, summaries): (&BTreeMap<String, String>, &BTreeMap<String, String>),
+    reasons: &Reasons,
+) -> Result<bool, DbErr> {
+    let rounds = super::rounds(&**txn, notice.id).await?;
+    let Some(newest) = rounds.last().filter(|round| round.kind == RoundKind::Correction) else {
+        return Ok(false);
+    };
+    let why = |language: &str| match language == own {
+        true => Some(&reasons.own),
+        false => reasons.others.get(language).or(Some(&reasons.own)),
+    };
+    let texts = super::texts(&**txn, newest.id).await?;
+    Ok(texts.iter().all(|text| text.reason.as_ref() == why(&text.language))
+        && summaries.iter().all(|(language, summary)| told.get(language) == Some(summary)))
 }
 
 /// Puts the change off and tells people so.
@@ -211,11 +236,13 @@ async fn running(
 ) -> Result<(Notice, Policy, Version), NoticeError> {
     let notice = locked_after_its_policy(txn, id).await?;
     // Its day may have come while no worker was there to see it.
-    let now = app.db.read_clock(&**txn).await?;
-    let state = if notice.effective_at <= now { State::InEffect } else { notice.state };
-    if notice.state != State::Running || state != State::Running {
-        let state = if notice.state == State::Running { state } else { notice.state };
-        return Err(NoticeError::WrongState { state, done });
+    let has_come = notice.effective_at <= app.db.read_clock(&**txn).await?;
+    match notice.state {
+        State::Running if !has_come => {}
+        State::Running | State::InEffect => {
+            return Err(NoticeError::WrongState { state: State::InEffect, done });
+        }
+        state @ State::Withdrawn => return Err(NoticeError::WrongState { state, done }),
     }
     let gone = |what: &str| DbErr::RecordNotFound(format!("the {what} of notice {id}"));
     let policy = policy::rows::by_id(&**txn, notice.policy_id).await?.ok_or_else(|| gone("policy"))?;

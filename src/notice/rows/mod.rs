@@ -381,13 +381,14 @@ pub async fn texts(on: &impl ConnectionTrait, round: MailingId) -> Result<Vec<Ro
     found.order_by_asc(round_text::Column::Language).all(on).await
 }
 
-/// The newest round that told of the change itself.
+/// The newest round that told of the change itself; of one that was called off, that which says so.
 ///
 /// # Errors
 /// The database's own.
 pub async fn telling_round(on: &impl ConnectionTrait, notice: NoticeId) -> Result<Option<Round>, DbErr> {
     let rounds = rounds(on, notice).await?;
-    Ok(rounds.into_iter().rev().find(|round| round.kind.tells_of_the_change()))
+    let tells = |round: &Round| round.kind.tells_of_the_change() || round.kind == RoundKind::Withdrawal;
+    Ok(rounds.into_iter().rev().find(tells))
 }
 
 /// What people were told last, by language.

@@ -5,7 +5,7 @@ use sea_orm::sea_query::OnConflict;
 use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, Statement, Value};
 use serde_json::json;
 
-use super::{Notice, evidence, telling_round, told};
+use super::{Notice, Round, evidence, telling_round, told};
 use crate::address::AddressHash;
 use crate::app::App;
 use crate::clock::Timestamp;
@@ -83,18 +83,13 @@ pub async fn unreached(
     limit: u64,
 ) -> Result<Vec<Unreached>, DbErr> {
     let Some(round) = telling_round(on, notice.id).await? else { return Ok(Vec::new()) };
+    let missed = missed();
     let sql = format!(
         "SELECT d.id, d.recipient_id, CASE WHEN b.at IS NULL THEN COALESCE(d.reason, d.state) ELSE 'bounced' END AS reason, \
          CASE WHEN b.at IS NULL THEN FALSE ELSE TRUE END AS came_back, \
          CASE WHEN b.at IS NULL THEN d.enhanced ELSE b.status END AS status, CASE WHEN b.at IS NULL THEN d.reply ELSE COALESCE(b.words, b.status) END AS reply, \
          r.address, r.name, r.external_id, r.attributes, t.told_by, t.told_at \
-         FROM (SELECT id FROM deliveries WHERE mailing_id = $1 AND {MISSED} AND id > $3 \
-         UNION ALL SELECT s.id FROM bounces k JOIN deliveries s ON s.id = k.delivery_id \
-         WHERE k.mailing_id = $1 AND k.delivery_id > $3 AND s.state = 'sent') AS u \
-         JOIN deliveries d ON d.id = u.id JOIN recipients r ON r.id = d.recipient_id \
-         LEFT JOIN bounces b ON b.delivery_id = d.id \
-         LEFT JOIN notice_told t ON t.notice_id = $2 AND t.recipient_id = d.recipient_id AND t.round_id = $1 \
-         WHERE r.standing NOT IN ('deactivated', 'erased') ORDER BY d.id LIMIT {limit}"
+         FROM {missed} ORDER BY d.id LIMIT {limit}"
     );
     let after = after.map_or(Uuid::nil(), |after| after.0);
     let values: [Value; 3] = [round.id.0.into(), notice.id.0.into(), after.into()];
@@ -115,6 +110,29 @@ pub async fn unreached(
         told_at: row.told_at,
     });
     Ok(unreached.collect())
+}
+
+/// Those whom round `$1` of notice `$2` did not reach, after delivery `$3`, with what there is to know of them: who is
+/// deactivated or erased by now is left out.
+fn missed() -> String {
+    format!(
+        "(SELECT id FROM deliveries WHERE mailing_id = $1 AND {MISSED} AND id > $3 \
+         UNION ALL SELECT s.id FROM bounces k JOIN deliveries s ON s.id = k.delivery_id \
+         WHERE k.mailing_id = $1 AND k.delivery_id > $3 AND s.state = 'sent') AS u \
+         JOIN deliveries d ON d.id = u.id JOIN recipients r ON r.id = d.recipient_id AND r.standing NOT IN ('deactivated', 'erased') \
+         LEFT JOIN bounces b ON b.delivery_id = d.id \
+         LEFT JOIN notice_told t ON t.notice_id = $2 AND t.recipient_id = d.recipient_id AND t.round_id = $1"
+    )
+}
+
+/// How many of them were not told another way either.
+pub(super) async fn count_unreached(on: &impl ConnectionTrait, round: &Round) -> Result<u64, DbErr> {
+    let sql = format!("SELECT COUNT(*) AS n FROM {} WHERE t.recipient_id IS NULL", missed());
+    let values: [Value; 3] = [round.id.0.into(), round.notice_id.0.into(), Uuid::nil().into()];
+    let row =
+        on.query_one_raw(Statement::from_sql_and_values(on.get_database_backend(), sql, values)).await?;
+    let n: i64 = row.map_or(Ok(0), |row| row.try_get("", "n"))?;
+    Ok(u64::try_from(n).unwrap_or(0))
 }
 
 /// Why somebody cannot be marked as told another way.
@@ -186,8 +204,13 @@ pub async fn tell_otherwise(
         .exec_without_returning(&**txn)
         .await?;
     if made == 1 {
-        let body =
-            body::Told { recipient, told_by: by, has_note: note.is_some(), recorded_by: actor.to_owned() };
+        let body = body::Told {
+            recipient,
+            told_by: by,
+            has_note: note.is_some(),
+            note_seal: evidence::note_seal(&app.db, id, &person, note),
+            recorded_by: actor.to_owned(),
+        };
         evidence::append(txn, &app.db, id, Kind::Told, Some(&person), &body).await?;
     }
     Ok(made == 1)

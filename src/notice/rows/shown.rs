@@ -159,7 +159,7 @@ pub async fn view(on: &impl ConnectionTrait, app: &App, notice: &Notice) -> Resu
 }
 
 async fn round_view(on: &impl ConnectionTrait, round: Round) -> Result<RoundView, DbErr> {
-    let (counts, _) = super::counts_of_round(on, &round).await?;
+    let counts = super::counts_of_round(on, &round).await?;
     Ok(RoundView {
         number: round.number,
         kind: round.kind,

@@ -17,11 +17,11 @@ use crate::app::App;
 use crate::clock::Timestamp;
 use crate::db::{Db, Write};
 use crate::delivery;
-use crate::id::NoticeId;
+use crate::id::{MailingId, NoticeId};
 use crate::notice::evidence::{Kind, body};
 use crate::notice::{NoticeError, RoundKind, RoundState, State};
 use crate::policy::rows::{Policy, Version};
-use crate::policy::{self, Approval};
+use crate::policy::{self, Approval, OnUntold};
 use crate::recipient::rows::{Span, end_of_changes, end_of_step, settled_until};
 
 /// People looked at in the first transaction of a walk: few, so that the first message goes at once.
@@ -223,6 +223,10 @@ async fn step_round(
             RoundKind::Reminder => agreed(&**txn, policy, version, now).await?,
             _ => None,
         },
+        heard: match round.kind {
+            RoundKind::Reminder => must_be_heard(&**txn, policy, version).await?,
+            _ => None,
+        },
     };
     if round.state == RoundState::Walking {
         return walk(txn, app, &telling, now).await;
@@ -254,6 +258,28 @@ async fn agreed(
     Ok(later.filter(|one| one.approval == Approval::Required).last())
 }
 
+/// The notice that told last of what led to this version, and its rounds, where a change holds for nobody whom it missed.
+async fn must_be_heard(
+    on: &impl ConnectionTrait,
+    policy: &Policy,
+    version: &Version,
+) -> Result<Option<(NoticeId, Vec<MailingId>)>, DbErr> {
+    let told = |one: &Version| {
+        one.state == policy::State::Published && one.number <= version.number && one.change.makes_a_notice()
+    };
+    let Some(last) = policy::rows::versions(on, policy.id).await?.into_iter().rfind(told) else {
+        return Ok(None);
+    };
+    let Some(notice) = super::of_version(on, last.id).await? else { return Ok(None) };
+    if last.approval == Approval::Required || notice.on_untold != OnUntold::EarlierVersionStands {
+        return Ok(None);
+    }
+    let telling = rounds(on, notice.id).await?.into_iter().filter(|round| round.kind.tells_of_the_change());
+    let telling: Vec<MailingId> = telling.map(|round| round.id).collect();
+    // Nobody was told of the first one.
+    Ok((!telling.is_empty()).then_some((notice.id, telling)))
+}
+
 /// Looks at the next people by id.
 async fn walk(txn: &Write, app: &App, telling: &Telling, now: Timestamp) -> Result<Work, DbErr> {
     let round = &telling.round;
@@ -268,12 +294,15 @@ async fn walk(txn: &Write, app: &App, telling: &Telling, now: Timestamp) -> Resu
     // Whoever joins is told of a change that lies ahead; nobody is added to what is told once.
     let joins = round.kind.tells_of_the_change() && telling.notice.state == State::Running;
     let last = telling.notice.state == State::InEffect && round.kind.tells_of_the_change();
-    if upto.is_none() && last && settled_until(&**txn, &app.db, now).await? < telling.notice.effective_at {
-        // Somebody who joined in time may not be committed yet: everyone is looked at again.
-        let mut row = round.clone().into_active_model();
-        row.walk_after = ActiveValue::Set(None);
-        round::Entity::update(row).exec(&**txn).await?;
-        return Ok(Work::Quiet);
+    if upto.is_none() && last {
+        telling.take_up_again(txn, app, round.swept_to, telling.notice.effective_at).await?;
+        if settled_until(&**txn, &app.db, now).await? < telling.notice.effective_at {
+            // Somebody who joined in time may not be committed yet: everyone is looked at again.
+            let mut row = round.clone().into_active_model();
+            row.walk_after = ActiveValue::Set(None);
+            round::Entity::update(row).exec(&**txn).await?;
+            return Ok(Work::Quiet);
+        }
     }
     let next = match upto {
         Some(_) => RoundState::Walking,

@@ -5,6 +5,7 @@ use sea_orm::{ConnectionTrait, DbErr, PaginatorTrait, Statement};
 use serde::Serialize;
 
 use super::pace::{Ahead, outlook_for};
+use super::people::count_unreached;
 use super::{Notice, Round, RoundText, newest, telling_round, texts, told};
 use crate::app::App;
 use crate::clock::Timestamp;
@@ -77,22 +78,16 @@ async fn told_and_answered(on: &impl ConnectionTrait, notice: &Notice) -> Result
     Ok(u64::try_from(n).unwrap_or(0))
 }
 
-/// How many deliveries of a round are in which state, all languages together, and of those suppressed how many are of people
-/// who are not to be told any more.
+/// How many deliveries of a round are in which state, all languages together.
 ///
 /// # Errors
 /// The database's own.
-pub async fn counts_of_round(on: &impl ConnectionTrait, round: &Round) -> Result<(Counts, u64), DbErr> {
-    let (mut all, mut gone) = (Counts::default(), 0);
+pub async fn counts_of_round(on: &impl ConnectionTrait, round: &Round) -> Result<Counts, DbErr> {
+    let mut all = Counts::default();
     for content in texts(on, round.id).await?.iter().flat_map(RoundText::contents) {
-        let one = delivery::rows::counts(on, content).await?;
-        all = all.plus(one);
-        if one.suppressed > 0 {
-            let by = delivery::rows::suppressed_by(on, content).await?;
-            gone += ["deactivated", "erased"].iter().filter_map(|reason| by.get(*reason)).sum::<u64>();
-        }
+        all = all.plus(delivery::rows::counts(on, content).await?);
     }
-    Ok((all, gone))
+    Ok(all)
 }
 
 /// How many people were told of the change as it stands, wait, or could not be reached.
@@ -101,13 +96,13 @@ pub async fn counts_of_round(on: &impl ConnectionTrait, round: &Round) -> Result
 /// The database's own.
 pub async fn counts(on: &impl ConnectionTrait, notice: &Notice) -> Result<Told, DbErr> {
     let Some(round) = telling_round(on, notice.id).await? else { return Ok(Told::default()) };
-    let (all, gone) = counts_of_round(on, &round).await?;
-    let otherwise = told_otherwise(on, &round).await?;
+    let all = counts_of_round(on, &round).await?;
     let back = came_back(on, &round).await?.min(all.sent);
-    let missed = all.suppressed.saturating_sub(gone) + all.failed + all.unknown + all.expired + back;
-    let otherwise = otherwise.min(missed);
-    let told = all.sent - back + otherwise;
-    let (pending, unreachable) = (all.queued + all.sending, missed - otherwise);
+    let pending = all.queued + all.sending;
+    // Most rounds miss nobody, and most looks need read nothing more.
+    let missed = all.suppressed + all.failed + all.unknown + all.expired + back;
+    let unreachable = if missed == 0 { 0 } else { count_unreached(on, &round).await? };
+    let told = all.sent - back + told_otherwise(on, &round).await?.min(missed);
     Ok(Told { total: told + pending + unreachable, told, pending, unreachable })
 }
 

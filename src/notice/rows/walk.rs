@@ -8,7 +8,7 @@ use crate::clock::Timestamp;
 use crate::db::Write;
 use crate::delivery::rows::{Lane, Mailing};
 use crate::delivery::{self, Stream};
-use crate::id::{ContentId, DeliveryId};
+use crate::id::{ContentId, DeliveryId, MailingId, NoticeId};
 use crate::notice::{RoundKind, State};
 use crate::policy::rows::{Policy, Version};
 use crate::recipient::rows::{Accounts, Selection, Span, Told};
@@ -26,6 +26,8 @@ pub(super) struct Telling {
     pub(super) newest: i64,
     /// Of a reminder, the version that people had to agree to for the text to hold for them.
     pub(super) agreed: Option<Version>,
+    /// Of a reminder, the rounds that told of the text, or of what it follows, where that holds for nobody whom they missed.
+    pub(super) heard: Option<(NoticeId, Vec<MailingId>)>,
 }
 
 /// For whom of a span a content is.
@@ -134,8 +136,8 @@ impl Telling {
             )
         };
         let agreed = self.agreed.as_ref().map_or(self.version.id, |agreed| agreed.id);
-        let condition = match part {
-            Part::Everyone => return (sql, values),
+        let mut condition = match part {
+            Part::Everyone => "TRUE".to_owned(),
             Part::Heard => self.heard(&mut bind),
             Part::Newcomers => format!("NOT {}", self.heard(&mut bind)),
             Part::Unanswered => {
@@ -147,10 +149,19 @@ impl Telling {
                 format!("NOT {}", standing(bind(agreed.0.into()), " AND a.decision = 'decline'"))
             }
         };
+        if let Some((notice, rounds)) = &self.heard {
+            let rounds: Vec<String> = rounds.iter().map(|round| bind(round.0.into())).collect();
+            let (rounds, notice) = (rounds.join(", "), bind(notice.0.into()));
+            condition += &format!(
+                " AND (NOT {MESSAGE} d.mailing_id IN ({rounds})) OR {})",
+                reached(&notice, &rounds, "'sent'")
+            );
+        }
         (format!("SELECT id, address_hash FROM ({sql}) AS people WHERE {condition}"), values)
     }
 
-    /// Whether somebody was told of the change by an earlier round, as SQL.
+    /// Whether somebody was told of the change by an earlier round, as SQL; by letter or telephone, too, where what they were
+    /// told is taken back or put right.
     fn heard(&self, bind: &mut impl FnMut(Value) -> String) -> String {
         let earlier = |round: &&Round| round.kind.tells_of_the_change() && round.number < self.round.number;
         let earlier: Vec<String> =
@@ -158,12 +169,11 @@ impl Telling {
         if earlier.is_empty() {
             return "FALSE".to_owned();
         }
-        format!(
-            "EXISTS (SELECT 1 FROM deliveries d WHERE d.mailing_id IN ({}) AND d.recipient_id = people.id \
-             AND d.state IN ('sent', 'unknown') \
-             AND NOT EXISTS (SELECT 1 FROM bounces b WHERE b.delivery_id = d.id))",
-            earlier.join(", ")
-        )
+        let earlier = earlier.join(", ");
+        if self.round.kind == RoundKind::ApprovalReminder {
+            return by_mail(&earlier, "'sent', 'unknown'");
+        }
+        reached(&bind(self.notice.id.0.into()), &earlier, "'sent', 'unknown'")
     }
 
     async fn stream(&self, txn: &Write, content: ContentId) -> Result<Stream, DbErr> {
@@ -178,6 +188,26 @@ impl Telling {
             not_after: (self.round.kind == RoundKind::ApprovalReminder).then_some(self.notice.effective_at),
         })
     }
+}
+
+/// The beginning of a condition about messages to somebody.
+const MESSAGE: &str = "EXISTS (SELECT 1 FROM deliveries d WHERE d.recipient_id = people.id AND";
+
+/// Whether a message of one of these rounds reached somebody, as SQL, that ended in one of these states.
+fn by_mail(rounds: &str, states: &str) -> String {
+    format!(
+        "{MESSAGE} d.mailing_id IN ({rounds}) AND d.state IN ({states}) \
+         AND NOT EXISTS (SELECT 1 FROM bounces b WHERE b.delivery_id = d.id))"
+    )
+}
+
+/// The same, or somebody told them by letter or telephone.
+fn reached(notice: &str, rounds: &str, states: &str) -> String {
+    format!(
+        "({} OR EXISTS (SELECT 1 FROM notice_told t WHERE t.notice_id = {notice} AND t.round_id IN ({rounds}) \
+         AND t.recipient_id = people.id))",
+        by_mail(rounds, states)
+    )
 }
 
 #[derive(FromQueryResult)]

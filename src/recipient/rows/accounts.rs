@@ -227,15 +227,33 @@ impl Asked {
 
     fn told(&mut self, Told { tag, default, all }: Told<'_>) -> String {
         if tag != default {
-            return self.reads(tag, all);
+            return self.reads(tag, default, all);
         }
-        let others: Vec<String> =
-            all.iter().filter(|other| **other != default).map(|other| self.reads(other, all)).collect();
+        let others = all.iter().filter(|other| **other != default);
+        let others: Vec<String> = others.map(|other| self.reads(other, default, all)).collect();
         if others.is_empty() { "TRUE".to_owned() } else { format!("NOT ({})", others.join(" OR ")) }
     }
 
+    /// Whether of all these tags this one, which is not the default one, is nearest to the person's locale, as
+    /// [`crate::language::nearest`] has it with the default one preferred.
+    fn reads(&mut self, tag: &str, default: &str, all: &[&str]) -> String {
+        let own = self.reads_itself(tag, all);
+        let mut kin = all.iter().filter(|other| primary(other) == primary(tag));
+        if primary(default) == primary(tag) || kin.next() != Some(&tag) {
+            return own;
+        }
+        // The first of its kind is for all who read the language in a form that no text has.
+        let in_none: Vec<String> = all
+            .iter()
+            .filter(|other| primary(other) == primary(tag))
+            .map(|other| self.in_language(other))
+            .collect();
+        let language = self.in_language(&primary(tag));
+        format!("({own} OR {language} AND NOT ({}))", in_none.join(" OR "))
+    }
+
     /// Whether of all these tags this one is the longest that the person's locale begins with (RFC 4647 §3.4).
-    fn reads(&mut self, tag: &str, all: &[&str]) -> String {
+    fn reads_itself(&mut self, tag: &str, all: &[&str]) -> String {
         let longer = |other: &&&str| other.len() > tag.len() && begins(other, tag);
         let longer: Vec<String> = all.iter().filter(longer).map(|other| self.in_language(other)).collect();
         let own = self.in_language(tag);
@@ -249,6 +267,10 @@ impl Asked {
             "COALESCE(substr(replace(lower({locale}), '_', '-') || '-', 1, length({range})) = {range}, FALSE)"
         )
     }
+}
+
+fn primary(tag: &str) -> String {
+    tag.split('-').next().unwrap_or_default().to_ascii_lowercase()
 }
 
 fn begins(longer: &str, tag: &str) -> bool {

@@ -49,6 +49,7 @@ fn published() -> Published {
         complete_by: AT,
         on_silence: None,
         on_untold: None,
+        two_person: Some(false),
         override_reason: None,
         written_by: "a".into(),
         published_by: Some("a".into()),

@@ -6,6 +6,7 @@ use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, Statement, Value};
 
 use super::agree::Agreement;
 use super::{Row, entries, head};
+use crate::db::Db;
 use crate::id::NoticeId;
 use crate::notice::evidence::body::Published;
 use crate::notice::evidence::{Break, Entry, Head, Verifier};
@@ -65,8 +66,8 @@ impl Reading {
     ///
     /// # Errors
     /// The database's own.
-    pub async fn new(on: &impl ConnectionTrait, notice: NoticeId) -> Result<Self, DbErr> {
-        let agreement = Agreement::new(on, notice).await?;
+    pub async fn new(db: &Db, on: &impl ConnectionTrait, notice: NoticeId) -> Result<Self, DbErr> {
+        let agreement = Agreement::new(db, on, notice).await?;
         let verifier = Verifier::default();
         Ok(Self { notice, after: i64::MIN, again: false, verifier, agreement, head: None })
     }
@@ -134,8 +135,9 @@ impl Reading {
 ///
 /// # Errors
 /// The database's own; where the chain breaks is the answer.
-pub async fn examine(on: &impl ConnectionTrait, notice: NoticeId) -> Result<Result<Read, Break>, DbErr> {
-    let mut reading = Reading::new(on, notice).await?;
+pub async fn examine(db: &Db, notice: NoticeId) -> Result<Result<Read, Break>, DbErr> {
+    let on = db.reads();
+    let mut reading = Reading::new(db, on, notice).await?;
     while reading.piece(on).await?.is_some() {}
     reading.finish(on, |_| Ok(())).await
 }
@@ -144,8 +146,8 @@ pub async fn examine(on: &impl ConnectionTrait, notice: NoticeId) -> Result<Resu
 ///
 /// # Errors
 /// The database's own; the first thing that does not fit is the answer.
-pub async fn verify(on: &impl ConnectionTrait, notice: NoticeId) -> Result<Result<Head, Unfit>, DbErr> {
-    Ok(match examine(on, notice).await? {
+pub async fn verify(db: &Db, notice: NoticeId) -> Result<Result<Head, Unfit>, DbErr> {
+    Ok(match examine(db, notice).await? {
         Err(broken) => Err(Unfit::Chain(broken)),
         Ok(Read { head, unfit, .. }) => unfit.into_iter().next().map_or(Ok(head), Err),
     })

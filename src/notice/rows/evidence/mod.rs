@@ -18,7 +18,7 @@ use crate::address::AddressHash;
 use crate::clock::Timestamp;
 use crate::db::{Db, Kind as Column, List, Write};
 use crate::id::NoticeId;
-use crate::notice::evidence::{Entry, Head, Kind};
+use crate::notice::evidence::{Entry, Head, Kind, seal_of_note};
 
 pub use agree::{Untold, notices, untold};
 pub(super) use due::is_due;
@@ -47,6 +47,16 @@ impl NewEntry {
         let body = serde_json::to_string(body).map_err(|error| DbErr::Json(error.to_string()))?;
         Ok(Self { kind, person: person.cloned(), body })
     }
+}
+
+/// By what a note about somebody is known again; none where there is no note.
+pub(in crate::notice::rows) fn note_seal(
+    db: &Db,
+    notice: NoticeId,
+    person: &AddressHash,
+    note: Option<&str>,
+) -> Option<String> {
+    seal_of_note(notice, &person.0, note?, db.sealing_key()?)
 }
 
 /// Appends an entry to a notice's chain.

@@ -48,6 +48,7 @@ pub async fn published(
         complete_by: notice.complete_by,
         on_silence: Some(notice.on_silence),
         on_untold: Some(notice.on_untold),
+        two_person: Some(notice.two_person),
         override_reason: version.override_reason.clone(),
         written_by: version.created_by.clone(),
         published_by: version.published_by.clone(),

@@ -69,7 +69,7 @@ on_both! {
         assert_eq!(bounce["words"], "550 5.1.1 <…>: … is unknown at people.example.com");
         assert!(bounce["bounced_at"].is_string() && line["entries"].as_array().unwrap().len() == 2, "{line}");
         // The same again, and another one: nothing new.
-        let head = verify(tidings.app().db.reads(), id.parse().unwrap()).await.unwrap().unwrap();
+        let head = verify(&tidings.app().db, id.parse().unwrap()).await.unwrap().unwrap();
         for status in ["5.1.1", "5.7.1"] {
             Report { status, ..Report::nobody(email) }.send(&tidings, &sender).await;
         }
@@ -80,7 +80,7 @@ on_both! {
         let lines = evidence(&tidings, &id, |lines| bounces(lines) == 2).await;
         assert!(lines.iter().all(|line| line["deliveries"].as_array().unwrap().len() == 1), "{lines:?}");
         let db = &tidings.app().db;
-        let now = verify(db.reads(), id.parse().unwrap()).await.unwrap().unwrap();
+        let now = verify(db, id.parse().unwrap()).await.unwrap().unwrap();
         assert_eq!(now.seq, head.seq + 1);
 
         let here = tempfile::tempdir().unwrap();

@@ -107,6 +107,8 @@ on_both! {
         let later = json!({ "effective_at": tidings.in_days(60), "reason": "r" });
         tidings.post(&postpone, later).await.refuses("/translations/de/reason");
         tidings.post(&withdraw, json!({ "reason": "r" })).await.refuses("/translations/de/reason");
+        let twice = json!({ "reason": "r", "translations": { "de": { "reason": "r" }, "DE": { "reason": "s" } } });
+        tidings.post(&withdraw, twice).await.refuses("/translations/de");
 
         // What was said in English stays; both are told why in their language.
         let body = json!({ "summary": null, "reason": "The German was wrong.",
@@ -307,7 +309,7 @@ on_both! {
             assert_eq!(tidings.smtp.messages_to(&email).len(), letters, "{name}");
         }
         let text = tidings.smtp.messages_to("new@people.example.com")[0].parsed().body_text(0).unwrap().into_owned();
-        assert!(text.contains("Stop these reminders: ") && text.contains("Fingerprint (SHA-256) of this text"), "{text}");
+        assert!(text.contains("Stop these reminders\r\nhttp") && text.contains("Fingerprint (SHA-256) of this text"), "{text}");
         assert!(!text.contains("Choose which other mail"), "{text}");
         tidings.stop().await;
     }

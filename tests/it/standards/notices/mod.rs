@@ -7,5 +7,6 @@ mod clock;
 mod corrected;
 mod dates;
 mod proof;
+mod reached;
 mod rounds;
 mod told;

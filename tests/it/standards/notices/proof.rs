@@ -122,12 +122,12 @@ on_both! {
         assert!(named && !people.contains("people.example.com"), "{people}");
         let app = tidings.app();
         let notice = id.parse().unwrap();
-        assert!(verify(app.db.reads(), notice).await.unwrap().is_ok());
+        assert!(verify(&app.db, notice).await.unwrap().is_ok());
         let txn = app.db.begin().await.unwrap();
         let sql = "UPDATE evidence SET body = replace(body, 'sent', 'lost') WHERE seq = 3";
         txn.execute_raw(Statement::from_string(app.db.backend(), sql)).await.unwrap();
         txn.commit().await.unwrap();
-        let broken = verify(app.db.reads(), notice).await.unwrap().unwrap_err();
+        let broken = verify(&app.db, notice).await.unwrap().unwrap_err();
         assert!(format!("{broken:?}").contains('3'), "{broken:?}");
         tidings.stop().await;
     }

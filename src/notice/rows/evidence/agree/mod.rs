@@ -10,8 +10,9 @@ mod whole;
 
 use sea_orm::{ConnectionTrait, DbErr};
 
+use crate::db::Db;
 use crate::id::NoticeId;
-use crate::notice::evidence::{Entry, Story};
+use crate::notice::evidence::{Entry, Story, seal_of_note};
 use crate::notice::rows::{Notice, find};
 
 pub use whole::{Untold, notices, untold};
@@ -27,6 +28,8 @@ const LEEWAY: i64 = 3_600_000_000;
 #[derive(Debug)]
 pub(super) struct Agreement {
     notice: NoticeId,
+    /// The key that seals notes; none where nobody sealed anything.
+    key: Option<Vec<u8>>,
     row: Option<Notice>,
     story: Story,
     said: Vec<String>,
@@ -40,9 +43,10 @@ pub(super) struct Agreement {
 
 impl Agreement {
     /// About this notice, before its first entry.
-    pub(super) async fn new(on: &impl ConnectionTrait, notice: NoticeId) -> Result<Self, DbErr> {
+    pub(super) async fn new(db: &Db, on: &impl ConnectionTrait, notice: NoticeId) -> Result<Self, DbErr> {
         Ok(Self {
             notice,
+            key: db.sealing_key().map(<[u8]>::to_vec),
             row: find(on, notice).await?,
             story: Story::default(),
             said: Vec::new(),
@@ -85,6 +89,23 @@ impl Agreement {
         all.append(&mut self.said);
         all.truncate(MOST);
         Ok((all, self.story))
+    }
+
+    /// How a note about somebody is another one than when its entry was made, which tells whether there was one and holds its
+    /// seal. One that was taken away is not missed.
+    fn other_note(
+        &self,
+        person: &[u8],
+        note: Option<&str>,
+        (has_note, seal): (bool, Option<&str>),
+    ) -> Option<String> {
+        let note = note?;
+        if !has_note {
+            return Some("note is one of which no entry tells".to_owned());
+        }
+        let ours = seal_of_note(self.notice, person, note, self.key.as_deref()?);
+        (seal.is_some() && seal != ours.as_deref())
+            .then(|| "note is another one than when it was recorded".to_owned())
     }
 
     fn say(&mut self, words: String) {

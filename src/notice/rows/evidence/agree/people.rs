@@ -304,8 +304,8 @@ async fn compare_answers(
             .or_else(|| differs("given_by", &body.by, &row.given_by))
             .or_else(|| differs("recorded_by", &body.recorded_by, &row.recorded_by))
             .or_else(|| {
-                (row.note.is_some() && !body.has_note)
-                    .then(|| "note is one of which no entry tells".to_owned())
+                let kept = (body.has_note, body.note_seal.as_deref());
+                with.other_note(&said.person, row.note.as_deref(), kept)
             })
             .or_else(|| near("decided_at", said.at, row.decided_at));
         match how {
@@ -373,23 +373,23 @@ async fn compare_told(
         .await?;
     for said in people {
         let body = &said.body;
-        let differ = |row: &told::Model| {
+        let differ = |with: &Agreement, row: &told::Model| {
             differs("told_by", &body.told_by.to_string(), &row.told_by.to_string())
                 .or_else(|| differs("recorded_by", &body.recorded_by, &row.recorded_by))
                 .or_else(|| {
-                    (row.note.is_some() && !body.has_note)
-                        .then(|| "note is one of which no entry tells".to_owned())
+                    let kept = (body.has_note, body.note_seal.as_deref());
+                    with.other_note(&said.person, row.note.as_deref(), kept)
                 })
                 .or_else(|| near("told_at", said.at, row.told_at))
         };
         let theirs = |row: &told::Model| row.recipient_id == body.recipient;
-        match rows.iter().position(|row| theirs(row) && differ(row).is_none()) {
+        match rows.iter().position(|row| theirs(row) && differ(with, row).is_none()) {
             Some(at) => {
                 rows.swap_remove(at);
                 with.told += 1;
             }
             None => {
-                let how = rows.iter().find(|row| theirs(row)).and_then(differ);
+                let how = rows.iter().find(|row| theirs(row)).and_then(|row| differ(with, row));
                 let how = how.unwrap_or_else(|| "nothing is there of them".to_owned());
                 with.say(said.words("notice_told", &how));
             }

@@ -86,6 +86,9 @@ pub(super) async fn compare(
         said.extend(differs("complete_by", &complete_by, &row.complete_by));
     }
     said.extend(differs("state", &story.state().to_string(), &row.state.to_string()));
+    if let Some(two_person) = published.two_person {
+        said.extend(differs("two_person", &two_person, &row.two_person));
+    }
     if row.late_since.is_some() && story.late.is_none() {
         said.push("late_since is set, and no entry tells that it would be late".to_owned());
     }
