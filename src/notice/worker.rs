@@ -56,7 +56,7 @@ pub async fn step(app: &App) -> Result<bool, DbErr> {
                 failed = Some(error);
             }
             Err(error) => {
-                tracing::error!(notice = %id, %error, "a notice cannot go on; correct or withdraw it");
+                tracing::error!(notice = %id, %error, "a notice cannot go on; mend its template, or correct or withdraw it");
             }
         }
     }

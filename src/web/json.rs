@@ -208,12 +208,24 @@ fn named_field(reason: &str) -> (Option<&str>, String) {
     {
         return (None, format!("{word:?} is not known here; use {}", known.replace('`', "")));
     }
-    // What follows is a name of the program's own.
-    let reason = match reason.split_once("expected struct ") {
-        Some((found, _)) => format!("{found}expected an object"),
-        None => reason.to_owned(),
-    };
-    (None, reason)
+    (None, plainly(reason))
+}
+
+/// A reason of a parser's without the names of the program's own types.
+pub(super) fn plainly(reason: &str) -> String {
+    if reason.contains("UUID parsing failed") {
+        return "is no id: copy it as it was given, 36 letters, digits and hyphens".to_owned();
+    }
+    if reason.contains("invalid digit found in string") || reason.contains("number too ") {
+        return "must be a whole number that is not too large".to_owned();
+    }
+    match reason.split_once("expected ") {
+        Some((found, "i64" | "i32" | "u64" | "u32" | "u16" | "u8" | "usize")) => {
+            format!("{found}expected a whole number")
+        }
+        Some((found, named)) if named.starts_with("struct ") => format!("{found}expected an object"),
+        _ => reason.to_owned(),
+    }
 }
 
 /// The JSON pointer (RFC 6901) of a path.
@@ -261,6 +273,28 @@ mod tests {
             field.as_ref().map(|f| f.pointer.clone()).unwrap_or_default(),
             field.map(|f| f.reason).unwrap_or(problem.detail),
         )
+    }
+
+    #[test]
+    fn reasons_name_nothing_of_the_programs_own() {
+        for (said, plain) in [
+            (
+                "invalid type: string \"x\", expected i64",
+                "invalid type: string \"x\", expected a whole number",
+            ),
+            (
+                "invalid type: integer `1`, expected struct Body",
+                "invalid type: integer `1`, expected an object",
+            ),
+            (
+                "UUID parsing failed: invalid character: found `x` at 0",
+                "is no id: copy it as it was given, 36 letters, digits and hyphens",
+            ),
+            ("invalid digit found in string", "must be a whole number that is not too large"),
+            ("invalid type: null, expected a string", "invalid type: null, expected a string"),
+        ] {
+            assert_eq!(plainly(said), plain);
+        }
     }
 
     #[test]

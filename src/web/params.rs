@@ -6,6 +6,7 @@ use axum::http::Uri;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
+use super::json::plainly;
 use super::{FieldError, Problem};
 
 /// The query parameters. `limit` and `after` of a list are read by [`Paging`](super::Paging) instead.
@@ -60,7 +61,7 @@ fn name_and_reason(rejection: &(dyn std::error::Error + 'static)) -> (String, St
                 return (name.to_owned(), "is missing".to_owned());
             }
             let path = error.path().to_string();
-            return (if path == "." { String::new() } else { path }, reason);
+            return (if path == "." { String::new() } else { path }, plainly(&reason));
         }
         cause = error.source();
     }

@@ -358,7 +358,7 @@ on_both! {
         tidings.recipients(2).await;
         let notice: NoticeId = told_to_all(&tidings).await.parse().unwrap();
         let db = &tidings.app().db;
-        assert!(rows::verify(&db, notice).await.unwrap().is_ok());
+        assert!(rows::verify(db, notice).await.unwrap().is_ok());
         let mut entry = rows::entries(db.reads(), notice, 1, 1).await.unwrap().remove(0);
         let body = entry.body.replace("\"en\"", "\"fr\"");
         assert!(entry.seq == 2 && body != entry.body, "{entry:?}");
@@ -369,7 +369,7 @@ on_both! {
         let txn = db.begin().await.unwrap();
         txn.execute_raw(Statement::from_sql_and_values(db.backend(), sql, values)).await.unwrap();
         txn.commit().await.unwrap();
-        let unfit = rows::verify(&db, notice).await.unwrap().unwrap_err();
+        let unfit = rows::verify(db, notice).await.unwrap().unwrap_err();
         assert_eq!(unfit.to_string(), "entry 2 was changed after it was written");
         tidings.stop().await;
     }

@@ -127,9 +127,16 @@ pub(super) async fn begin_round(
         closed_at: None,
     };
     round::Entity::insert(round::ActiveModel::from(made.clone())).exec_without_returning(&**txn).await?;
-    let subject = Subject::load(txn, app, notice, policy, version, words.kind).await?;
+    let mut subject = Subject::load(txn, app, notice, policy, version, words.kind).await?;
     let (mut languages, mut told) = (Vec::new(), Vec::new());
-    must_be_fit(txn, app, policy, version, &subject.brand, words.kind).await?;
+    match must_be_fit(txn, app, policy, version, &subject.brand, words.kind).await {
+        // Nobody is there to mend it, and people were promised to be asked again.
+        Err(NoticeError::Template(why)) if words.kind == RoundKind::ApprovalReminder => {
+            tracing::warn!(notice = %notice.id, why, "the policy's template cannot be used any more; reminding with the built-in one");
+            subject.built_in = true;
+        }
+        fit => fit?,
+    }
     for text in policy::rows::texts(&**txn, version.id).await? {
         languages.push(text.language.clone());
         let summary = words.summaries.get(&text.language).unwrap_or(&text.summary);
@@ -214,9 +221,11 @@ fn unusable(error: FreezeError) -> NoticeError {
 fn source(policy: &Policy, kind: RoundKind) -> Source<'_> {
     match &policy.template {
         Some(slug) if !matches!(kind, RoundKind::Withdrawal | RoundKind::Reminder) => Source::Stored(slug),
-        _ => Source::BuiltIn { name: NAME, subject: SUBJECT, html: HTML, text: TEXT },
+        _ => BUILT_IN,
     }
 }
+
+const BUILT_IN: Source<'static> = Source::BuiltIn { name: NAME, subject: SUBJECT, html: HTML, text: TEXT };
 
 /// What some of the people are told in one language.
 #[derive(Clone, Copy)]
@@ -242,6 +251,8 @@ struct Subject {
     before: Option<Version>,
     new_use: Option<Topic>,
     base: String,
+    /// Whether the policy's own template is left aside.
+    built_in: bool,
 }
 
 impl Subject {
@@ -274,6 +285,7 @@ impl Subject {
             needs: needs(txn, version, kind).await?,
             new_use,
             brand,
+            built_in: false,
         })
     }
 
@@ -291,7 +303,7 @@ impl Subject {
             id,
             brand: policy.brand_id,
             topic: &self.topic,
-            source: source(policy, piece.kind),
+            source: if self.built_in { BUILT_IN } else { source(policy, piece.kind) },
             data: self.data(policy, text, piece),
             retry_until: Some(self.retry_until),
         };

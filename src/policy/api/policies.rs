@@ -59,7 +59,8 @@ pub(super) struct PolicyBody {
     two_person: Option<bool>,
     /// What holds for who does not answer; `earlier_version_stands` when absent.
     on_silence: Option<OnSilence>,
-    /// What holds for who could not be told; `takes_effect` when absent.
+    /// What holds for who could not be told; `takes_effect` when absent. A version that needs approval holds for nobody who
+    /// was not told of it, whatever is said here.
     on_untold: Option<OnUntold>,
     /// Days before a version holds on which those who have not answered are asked again; none when absent.
     #[serde(default, deserialize_with = "wholes_or_none")]
@@ -230,8 +231,10 @@ async fn view(app: &App, brand: &Brand, policy: Policy) -> Result<PolicyView, Pr
 /// Make or change a policy.
 ///
 /// What is absent takes its default. The brand gets a topic `policy-notices` of class notice in which the notices go out,
-/// and with `reminder_months` a topic `policy-reminders` of class reminder. A change holds for notices that are opened from
-/// then on; that two people are wanted holds for those too that are open.
+/// and with `reminder_months` a topic `policy-reminders` of class reminder. Of `on_silence` and `on_untold` a change holds for
+/// versions that are published from then on; everything else holds at once for notices that are open too: the days on which
+/// people are asked again, where and how long the notice on the site shows, the lead time that a postponement leaves, the
+/// template of what is told from then on, and that two people are wanted.
 #[utoipa::path(put, path = "/policies/{policy}", tag = "policies",
     params(("policy" = String, Path, description = "Slug of the policy")),
     request_body = PolicyBody,

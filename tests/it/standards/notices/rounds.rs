@@ -46,7 +46,7 @@ on_both! {
         tidings.stop().await;
     }
 
-    async fn pn10_a_reminder_that_cannot_be_made_keeps_nobody_from_being_told(database: Database) {
+    async fn pn10_a_template_that_was_spoilt_keeps_neither_a_reminder_nor_whoever_joins_from_coming(database: Database) {
         let template = json!({
             "subject": "{{data.policy}}", "classes": ["notice"],
             "html": "<p>{{data.summary}} {{data.effective_date}} {{data.effective_utc}} {{data.url}} {{data.old_url}} {{approve_url}} {{data.rights}} \
@@ -65,6 +65,11 @@ on_both! {
         tidings.advance(DAY * 21);
         tidings.recipient("late@people.example.com").await;
         tidings.smtp.wait_for_message_to("late@people.example.com").await;
+        completed(&tidings, id, 2).await;
+        for n in 0..2 {
+            let told = subjects(&tidings, &format!("p{n}@people.example.com"));
+            assert!(told.len() == 2 && told[1].starts_with("Your answer is missing: "), "{told:?}");
+        }
         tidings.stop().await;
     }
 
