@@ -116,7 +116,9 @@ on_both! {
         let audit = done(&tidings, &notice).await;
         assert_eq!(audit.iter().filter(|(_, action)| action == "notice.release").count(), 1, "{audit:?}");
         // Whoever releases while something else is asked for releases the one or the other, whole.
-        ann.post(&format!("/notices/{notice}/correct"), corrected()).await.is(202);
+        let mut other = corrected();
+        other["summary"] = json!("We keep nothing but your name.");
+        ann.post(&format!("/notices/{notice}/correct"), other).await.is(202);
         let (path, later) = (format!("/notices/{notice}/postpone"), tidings.in_days(60));
         let postpone = ann.post(&path, json!({ "effective_at": later, "reason": "Not ready." }));
         let (asked, released) = tokio::join!(postpone, ben.post_empty(&release));

@@ -49,7 +49,7 @@ fn published() -> Published {
         complete_by: AT,
         on_silence: None,
         on_untold: None,
-        two_person: Some(false),
+        two_person: None,
         override_reason: None,
         written_by: "a".into(),
         published_by: Some("a".into()),
