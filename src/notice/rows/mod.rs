@@ -51,7 +51,9 @@ pub use requests::{By, Waiting, ask, requested, take_back, take_up, takes_two};
 pub use shown::{RoundView, View, WaitingView, look, view};
 pub(super) use steps::{Work, act, waiting};
 pub use uses::{OfUse, heed, still_refused};
-pub use view::{Answers, Forecast, Told, answers, anybody_untried, counts, counts_of_round, forecast};
+pub use view::{
+    Answers, Forecast, Told, answers, anybody_untried, counts, counts_of_round, forecast, waiting_for,
+};
 
 /// A notice as stored.
 pub type Notice = notice::Model;

@@ -7,7 +7,7 @@ use sea_orm::entity::prelude::*;
 use sea_orm::{ActiveValue, ConnectionTrait, FromQueryResult, IntoActiveModel, QueryOrder, Statement, Value};
 use serde_json::json;
 
-use super::{Notice, RoundText, Told, counts, evidence, newest, notice, telling_round, texts};
+use super::{Notice, RoundText, evidence, newest, notice, telling_round, texts, waiting_for};
 use crate::access::rows::record;
 use crate::app::App;
 use crate::clock::{Timestamp, micros};
@@ -86,8 +86,8 @@ async fn judge(
     notice: Notice,
     (now, sending): (Timestamp, bool),
 ) -> Result<Option<Beat>, DbErr> {
-    let told = counts(&**txn, &notice).await?;
-    let outlook = Outlook { sending, ..outlook(&**txn, app, &notice, told).await? };
+    let waiting = waiting_for(&**txn, &notice).await?;
+    let outlook = Outlook { sending, ..outlook(&**txn, app, &notice, waiting).await? };
     let projected_end = outlook.projected_end(now);
     let completed = telling_round(&**txn, notice.id).await?.and_then(|round| round.completed_at);
     let late = completed.or(projected_end).is_none_or(|end| end > notice.complete_by);
@@ -238,7 +238,7 @@ async fn rates(on: &impl ConnectionTrait, app: &App, pending: u64) -> Result<Out
     })
 }
 
-/// What the queue and the relay look like for this notice, of which so many were told. Those whom the first walk has not come
+/// What the queue and the relay look like for this notice, of which so many messages wait. Those whom the first walk has not come
 /// to yet wait as well. To which domains messages go that wait in no domain's line is looked at for the next ones alone: of a
 /// very long notice a domain's limit is seen in full once the workers have come to its people.
 ///
@@ -248,7 +248,7 @@ pub async fn outlook(
     on: &impl ConnectionTrait,
     app: &App,
     notice: &Notice,
-    told: Told,
+    waiting: u64,
 ) -> Result<Outlook, DbErr> {
     let Some(round) = telling_round(on, notice.id).await? else { return Ok(Outlook::default()) };
     let mut ahead = Ahead { people: 0, at: HashMap::new() };
@@ -283,10 +283,10 @@ pub async fn outlook(
         let due: Option<i64> = row.map_or(Ok(None), |row| row.try_get("", "due"))?;
         last_due = last_due.max(due.map(Timestamp));
     }
-    let pending = ahead.people + told.pending;
+    let pending = ahead.people + waiting;
     let outlook = rates(on, app, pending).await?;
     // Its own messages are among those that wait on the service side.
-    let beside = outlook.beside.saturating_sub(told.pending);
+    let beside = outlook.beside.saturating_sub(waiting);
     let limited_until = match pending {
         0 => None,
         _ => limited_until(on, app, pending + beside, &ahead.at).await?,

@@ -126,7 +126,7 @@ pub async fn view(on: &impl ConnectionTrait, app: &App, notice: &Notice) -> Resu
         }
         rounds.push(round_view(on, round).await?);
     }
-    let outlook = super::outlook(on, app, notice, counts).await?;
+    let outlook = super::outlook(on, app, notice, counts.pending).await?;
     let counts = Told {
         total: counts.told + outlook.pending + counts.unreachable,
         pending: outlook.pending,

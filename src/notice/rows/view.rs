@@ -106,6 +106,16 @@ pub async fn counts(on: &impl ConnectionTrait, notice: &Notice) -> Result<Told, 
     Ok(Told { total: told + pending + unreachable, told, pending, unreachable })
 }
 
+/// How many messages that tell of the change as it stands wait or are being sent.
+///
+/// # Errors
+/// The database's own.
+pub async fn waiting_for(on: &impl ConnectionTrait, notice: &Notice) -> Result<u64, DbErr> {
+    let Some(round) = telling_round(on, notice.id).await? else { return Ok(0) };
+    let all = counts_of_round(on, &round).await?;
+    Ok(all.queued + all.sending)
+}
+
 /// How many messages of a round were taken over by the relay and came back.
 async fn came_back(on: &impl ConnectionTrait, round: &Round) -> Result<u64, DbErr> {
     let sql = "SELECT COUNT(*) AS n FROM bounces b JOIN deliveries d ON d.id = b.delivery_id \
