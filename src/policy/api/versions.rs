@@ -42,7 +42,7 @@ pub(super) struct NewVersion {
     /// Why people get less time or are not asked; kept.
     #[serde(default)]
     override_reason: Option<String>,
-    /// What it says in other languages, by language tag (RFC 5646); at most 30.
+    /// What it says in other languages, by language tag (RFC 5646); at most 30, and the whole body at most 1 MiB.
     #[serde(default)]
     translations: Option<BTreeMap<String, Translation>>,
     /// For a new use: the slug of the topic that stands for it, which people can refuse.
