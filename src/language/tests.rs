@@ -274,6 +274,8 @@ fn no_text_was_left_in_english_and_each_is_in_the_letters_of_its_language() {
                 assert_ne!(Some(&words), english.get(&(key, form)), "{code}: {key} is English");
             }
             let of_the_language = |c: char| arabic_letter(c) == (language == Language::Arabic);
+            // A standard is called the same everywhere.
+            let own = own.replace("SHA-256", "");
             assert!(own.chars().filter(|c| c.is_alphabetic()).all(of_the_language), "{code}: {key}: {words}");
         }
     }
