@@ -102,10 +102,19 @@ pub fn nearest<'t>(tags: &[&'t str], preferred: &str, wanted: &str) -> Option<&'
         let rest = wanted.strip_prefix(&tag.to_ascii_lowercase());
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
     };
-    let primary = |tag: &str| tag.split('-').next().unwrap_or_default().to_ascii_lowercase();
-    let kin: Vec<&&str> = tags.iter().filter(|tag| primary(tag) == primary(&wanted)).collect();
+    let kin: Vec<&&str> = tags.iter().filter(|tag| are_kin(tag, &wanted)).collect();
     let own = tags.iter().filter(begins).max_by_key(|tag| tag.len());
     own.or(kin.iter().find(|tag| tag.eq_ignore_ascii_case(preferred)).copied())
         .or(kin.first().copied())
         .copied()
+}
+
+/// The language that a tag names, without script, region and what else follows (RFC 5646 §2.2.1).
+pub fn primary(tag: &str) -> &str {
+    tag.split('-').next().unwrap_or(tag)
+}
+
+/// Whether two tags name forms of one language.
+pub fn are_kin(one: &str, other: &str) -> bool {
+    primary(one).eq_ignore_ascii_case(primary(other))
 }

@@ -16,7 +16,7 @@ use std::fmt;
 use icu_locale::subtags::Region;
 use icu_locale::{LanguageIdentifier, LocaleCanonicalizer, langid};
 
-pub use choice::{Choice, nearest, tags_accepted};
+pub use choice::{Choice, are_kin, nearest, primary, tags_accepted};
 pub use texts::Value;
 
 /// A language that pages and mail are written in.

@@ -2,7 +2,7 @@
 
 use icu_locale::LocaleDirectionality;
 
-use crate::language::{Choice, nearest, tags_accepted};
+use crate::language::{Choice, are_kin, nearest, tags_accepted};
 
 /// What languages call themselves; one that is not here is shown by its tag.
 const NAMES: [(&str, &str); 28] = [
@@ -49,10 +49,6 @@ pub(super) fn choose<'t>(
     wanted.filter_map(|tag| nearest(offered, default, tag)).next().unwrap_or(default)
 }
 
-fn first(tag: &str) -> &str {
-    tag.split('-').next().unwrap_or(tag)
-}
-
 /// In which language of ours the words around a text stand: that of the text if it is one of ours.
 pub(super) fn around(language: &str, accept_language: &str) -> Choice {
     let choice = Choice::new(Some(language), accept_language);
@@ -69,7 +65,7 @@ pub fn direction(language: &str) -> &'static str {
 
 /// What a language calls itself, with the region where it names one: `Português (BR)`.
 pub fn name(language: &str) -> String {
-    let known = NAMES.iter().find(|(tag, _)| tag.eq_ignore_ascii_case(first(language)));
+    let known = NAMES.iter().find(|(tag, _)| are_kin(tag, language));
     match (known, language.split_once('-')) {
         (Some((_, name)), None) => (*name).to_owned(),
         (Some((_, name)), Some((_, rest))) => format!("{name} ({rest})"),

@@ -177,7 +177,7 @@ pub(super) async fn answer_otherwise(
     }
     let given = approvals::Given {
         notice: id,
-        asked: subject.asked,
+        gone: subject.asked.gone,
         recipient: body.recipient,
         address_hash: &subject.person.address_hash,
         decision: body.decision,

@@ -204,7 +204,7 @@ async fn act(
     }
     let given = Given {
         notice: subject.notice.id,
-        asked: subject.asked,
+        gone: subject.asked.gone,
         recipient: link.recipient,
         address_hash: &link.address_hash,
         decision,

@@ -28,10 +28,10 @@ pub type StandingAnswer = approval_standing::Model;
 pub struct Given<'a> {
     /// To which notice.
     pub notice: NoticeId,
-    /// Whether it is taken; but for whether the person is there, that is asked again under the lock of the notice's row.
-    pub asked: Asked,
     /// Whose.
     pub recipient: RecipientId,
+    /// Whether the person was erased. What else decides whether an answer is taken is asked under the lock of the notice's row.
+    pub gone: bool,
     /// The keyed hash of their address.
     pub address_hash: &'a AddressHash,
     /// What it says.
@@ -87,7 +87,7 @@ pub async fn record(txn: &Write, db: &Db, given: &Given<'_>) -> Result<Recorded,
     let versions = policy::rows::versions(&**txn, notice.policy_id).await?;
     let version = versions.iter().find(|version| version.id == notice.version_id);
     let version = version.ok_or_else(|| DbErr::RecordNotFound("the version of an answer".into()))?;
-    let asked = Asked::of(&notice, version, &versions, given.asked.gone);
+    let asked = Asked::of(&notice, version, &versions, given.gone);
     if let Some(closed) = asked.closed_to(given.decision, now) {
         return Ok(Recorded::Closed(closed));
     }

@@ -12,7 +12,7 @@ use super::{By, Notice, approvals, evidence, locked, notice, round, said};
 use crate::app::App;
 use crate::clock::Local;
 use crate::db::Write;
-use crate::id::NoticeId;
+use crate::id::{NoticeId, PolicyId};
 use crate::message;
 use crate::notice::clock::complete_by;
 use crate::notice::evidence::{Kind, body};
@@ -253,17 +253,21 @@ async fn running(
 /// The notice, locked after its policy, as whoever publishes the policy's next version locks them: dates stay in the order of
 /// the versions.
 pub(super) async fn locked_after_its_policy(txn: &Write, id: NoticeId) -> Result<Notice, NoticeError> {
+    lock_its_policy(txn, id).await?;
+    locked(txn, id).await?.ok_or(NoticeError::Gone)
+}
+
+async fn lock_its_policy(txn: &Write, id: NoticeId) -> Result<PolicyId, NoticeError> {
     let found = super::find(&**txn, id).await?.ok_or(NoticeError::Gone)?;
     policy::rows::policy::Entity::find_by_id(found.policy_id).lock(LockType::Update).one(&**txn).await?;
-    locked(txn, id).await?.ok_or(NoticeError::Gone)
+    Ok(found.policy_id)
 }
 
 /// Locks a notice's policy and every notice of it that is not closed, in the order of their ids. Gives the others.
 async fn locked_with_others(txn: &Write, id: NoticeId) -> Result<Vec<NoticeId>, NoticeError> {
-    let found = super::find(&**txn, id).await?.ok_or(NoticeError::Gone)?;
-    policy::rows::policy::Entity::find_by_id(found.policy_id).lock(LockType::Update).one(&**txn).await?;
+    let policy = lock_its_policy(txn, id).await?;
     let all = notice::Entity::find()
-        .filter(notice::Column::PolicyId.eq(found.policy_id))
+        .filter(notice::Column::PolicyId.eq(policy))
         .filter(notice::Column::ClosedAt.is_null())
         .order_by_asc(notice::Column::Id)
         .lock(LockType::Update)

@@ -445,6 +445,18 @@ async fn topic_of(on: &impl ConnectionTrait, policy: &Policy, kind: RoundKind) -
     topic.ok_or_else(|| DbErr::RecordNotFound("the topic of a policy's notices".into()))
 }
 
+/// The number that a statement counts as `n`.
+async fn number(
+    on: &impl ConnectionTrait,
+    sql: &str,
+    values: impl IntoIterator<Item = Value>,
+) -> Result<u64, DbErr> {
+    let statement = sea_orm::Statement::from_sql_and_values(on.get_database_backend(), sql, values);
+    let row = on.query_one_raw(statement).await?;
+    let n: i64 = row.map_or(Ok(0), |row| row.try_get("", "n"))?;
+    Ok(u64::try_from(n).unwrap_or(0))
+}
+
 /// The number of the newest version of a policy that is published and was not withdrawn: nobody accepted a later one.
 async fn newest(on: &impl ConnectionTrait, policy: &Policy) -> Result<i64, DbErr> {
     let versions = policy::rows::versions(on, policy.id).await?;

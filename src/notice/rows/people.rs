@@ -5,7 +5,7 @@ use sea_orm::sea_query::OnConflict;
 use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, Statement, Value};
 use serde_json::json;
 
-use super::{Notice, Round, evidence, telling_round, told};
+use super::{Notice, Round, evidence, number, telling_round, told};
 use crate::address::AddressHash;
 use crate::app::App;
 use crate::clock::Timestamp;
@@ -129,10 +129,7 @@ fn missed() -> String {
 pub(super) async fn count_unreached(on: &impl ConnectionTrait, round: &Round) -> Result<u64, DbErr> {
     let sql = format!("SELECT COUNT(*) AS n FROM {} WHERE t.recipient_id IS NULL", missed());
     let values: [Value; 3] = [round.id.0.into(), round.notice_id.0.into(), Uuid::nil().into()];
-    let row =
-        on.query_one_raw(Statement::from_sql_and_values(on.get_database_backend(), sql, values)).await?;
-    let n: i64 = row.map_or(Ok(0), |row| row.try_get("", "n"))?;
-    Ok(u64::try_from(n).unwrap_or(0))
+    number(on, &sql, values).await
 }
 
 /// Why somebody cannot be marked as told another way.

@@ -1,12 +1,12 @@
 //! Notices as callers see them: who was told, who waits, who answered.
 
 use sea_orm::entity::prelude::*;
-use sea_orm::{ConnectionTrait, DbErr, PaginatorTrait, Statement};
+use sea_orm::{ConnectionTrait, DbErr, PaginatorTrait};
 use serde::Serialize;
 
 use super::pace::{Ahead, outlook_for};
 use super::people::count_unreached;
-use super::{Notice, Round, RoundText, newest, telling_round, texts, told};
+use super::{Notice, Round, RoundText, newest, number, telling_round, texts, told};
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::delivery;
@@ -72,10 +72,7 @@ async fn told_and_answered(on: &impl ConnectionTrait, notice: &Notice) -> Result
         LEFT JOIN notice_told t ON t.notice_id = $3 AND t.round_id = $2 AND t.recipient_id = a.recipient_id \
         WHERE a.version_id = $1 AND (t.recipient_id IS NOT NULL OR (d.id IS NOT NULL AND b.delivery_id IS NULL))";
     let values: [Value; 3] = [notice.version_id.0.into(), round.id.0.into(), notice.id.0.into()];
-    let statement = Statement::from_sql_and_values(on.get_database_backend(), sql, values);
-    let row = on.query_one_raw(statement).await?;
-    let n: i64 = row.map_or(Ok(0), |row| row.try_get("", "n"))?;
-    Ok(u64::try_from(n).unwrap_or(0))
+    number(on, sql, values).await
 }
 
 /// How many deliveries of a round are in which state, all languages together.
@@ -120,10 +117,7 @@ pub async fn waiting_for(on: &impl ConnectionTrait, notice: &Notice) -> Result<u
 async fn came_back(on: &impl ConnectionTrait, round: &Round) -> Result<u64, DbErr> {
     let sql = "SELECT COUNT(*) AS n FROM bounces b JOIN deliveries d ON d.id = b.delivery_id \
         WHERE b.mailing_id = $1 AND d.state = 'sent'";
-    let statement = Statement::from_sql_and_values(on.get_database_backend(), sql, [round.id.0.into()]);
-    let row = on.query_one_raw(statement).await?;
-    let n: i64 = row.map_or(Ok(0), |row| row.try_get("", "n"))?;
-    Ok(u64::try_from(n).unwrap_or(0))
+    number(on, sql, [round.id.0.into()]).await
 }
 
 async fn told_otherwise(on: &impl ConnectionTrait, round: &Round) -> Result<u64, DbErr> {

@@ -9,6 +9,7 @@ use super::audience::{Selection, from};
 use crate::clock::{Timestamp, micros};
 use crate::db::Db;
 use crate::id::{BrandId, RecipientId};
+use crate::language::{are_kin, primary};
 
 /// How old a transaction may be that still adds people, at most: longer than any of ours can take.
 const OLDEST: std::time::Duration = std::time::Duration::from_secs(600);
@@ -238,17 +239,13 @@ impl Asked {
     /// [`crate::language::nearest`] has it with the default one preferred.
     fn reads(&mut self, tag: &str, default: &str, all: &[&str]) -> String {
         let own = self.reads_itself(tag, all);
-        let mut kin = all.iter().filter(|other| primary(other) == primary(tag));
-        if primary(default) == primary(tag) || kin.next() != Some(&tag) {
+        let kin: Vec<&&str> = all.iter().filter(|other| are_kin(other, tag)).collect();
+        if are_kin(default, tag) || kin.first() != Some(&&tag) {
             return own;
         }
         // The first of its kind is for all who read the language in a form that no text has.
-        let in_none: Vec<String> = all
-            .iter()
-            .filter(|other| primary(other) == primary(tag))
-            .map(|other| self.in_language(other))
-            .collect();
-        let language = self.in_language(&primary(tag));
+        let in_none: Vec<String> = kin.into_iter().map(|other| self.in_language(other)).collect();
+        let language = self.in_language(primary(tag));
         format!("({own} OR {language} AND NOT ({}))", in_none.join(" OR "))
     }
 
@@ -267,10 +264,6 @@ impl Asked {
             "COALESCE(substr(replace(lower({locale}), '_', '-') || '-', 1, length({range})) = {range}, FALSE)"
         )
     }
-}
-
-fn primary(tag: &str) -> String {
-    tag.split('-').next().unwrap_or_default().to_ascii_lowercase()
 }
 
 fn begins(longer: &str, tag: &str) -> bool {
